@@ -1,0 +1,3 @@
+from mmeb.cli.main import main
+
+main()

@@ -1,0 +1,100 @@
+"""Images that are read where they lie, when they are needed."""
+
+import io
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from mmeb.errors import MmebError
+
+
+class ImageRef(ABC):
+    """A lazy reference to one image; cheap to make, to compare and to send to a worker process.
+
+    References are equal where `key` is. `origin` (task and row, say) only words the errors.
+    """
+
+    key: str
+    origin: str
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The file's bytes. Raises MmebError, naming origin and file, where it is missing."""
+
+    def decode(self) -> Image.Image:
+        """The image as stored: its own mode, no EXIF turn. Raises MmebError where it is missing or broken."""
+        try:
+            image = Image.open(io.BytesIO(self.read()))
+            image.load()
+        except MmebError:
+            raise
+        except Exception as error:
+            raise MmebError(f"{self.origin or 'image'}: {self.key} can't be decoded: {error}.") from error
+        return image
+
+    def rgb(self) -> Image.Image:
+        """The image in RGB as the reference gets it: alpha dropped, not composited; no EXIF turn."""
+        image = self.decode().convert("RGB")
+        image.info.pop("transparency", None)  # transformers 5 would composite by it even in RGB
+        return image
+
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels, from the header alone."""
+        with Image.open(io.BytesIO(self.read())) as image:
+            return image.size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageRef) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class FileImage(ImageRef):
+    """An image in a file of its own."""
+
+    path: Path
+    origin: str = ""
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return str(self.path)
+
+    def read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise MmebError(f"{self.origin or 'image'}: {self.path} can't be read: {error.strerror}.") from None
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryImage(ImageRef):
+    """An image that is in memory already; equal to itself alone."""
+
+    image: Image.Image = field(repr=False)
+    origin: str = ""
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return f"memory:{id(self.image)}"
+
+    def read(self) -> bytes:
+        raise MmebError("An image in memory has no file.")
+
+    def decode(self) -> Image.Image:
+        return self.image.copy()
+
+    def size(self) -> tuple[int, int]:
+        return self.image.size
+
+
+def as_image_ref(image: ImageRef | Image.Image | Path | str | None) -> ImageRef | None:
+    """Whatever a user may give as an image, as a reference."""
+    if image is None or isinstance(image, ImageRef):
+        return image
+    if isinstance(image, Image.Image):
+        return MemoryImage(image)
+    return FileImage(Path(image))

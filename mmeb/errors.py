@@ -1,0 +1,9 @@
+"""The one exception that means "the user can mend this"."""
+
+
+class MmebError(Exception):
+    """A mistake of the user's: unknown name, missing file, no space, wrong version of a library.
+
+    The message is one plain sentence that says what to do. The command line prints it without a traceback and exits
+    with code 2; every other exception is a bug and keeps its traceback.
+    """

@@ -1,0 +1,63 @@
+"""A task of one's own, from a YAML file beside rows in MMEB-eval's columns."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmeb.errors import MmebError
+from mmeb.tasks.registry import TASKS
+from mmeb.tasks.task import MetaTask, Modality, Task
+
+_REQUIRED = {"name", "query", "target", "rows"}
+_OPTIONAL = {"meta_task", "query_instruction", "target_instruction", "images"}
+
+
+def load_task(path: Path) -> Task:
+    """Read a task file.
+
+    Its fields are Task's (`name`, `meta_task`, `query`, `target`, `query_instruction`, `target_instruction`), `rows`
+    (a parquet or JSONL file) and `images` (a folder, zip or tar), both relative to the YAML file. Raises MmebError
+    for a missing file, an unknown, missing or ill-typed field, and the name of one of the benchmark's tasks.
+    """
+    fields = _read(path)
+    unknown, missing = fields.keys() - _REQUIRED - _OPTIONAL, _REQUIRED - fields.keys()
+    if unknown or missing:
+        wrong = [f"unknown field {name!r}" for name in sorted(unknown)]
+        wrong += [f"missing field {name!r}" for name in sorted(missing)]
+        raise MmebError(f"{path}: {', '.join(wrong)}; docs/add-data.md shows a task file.")
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise MmebError(f"{path}: field {name!r} is to be a string, not {value!r}.")
+    if fields["name"].lower() in {task.name.lower() for task in TASKS}:
+        raise MmebError(f"{path}: {fields['name']!r} is a task of the benchmark; give yours another name.")
+    if not fields["name"] or any(character in fields["name"] for character in "/\\\0") or fields["name"][0] == ".":
+        raise MmebError(f"{path}: {fields['name']!r} can't be a file's name, which a task's name has to be.")
+    rows = path.parent / fields["rows"]
+    if not rows.is_file():
+        raise MmebError(f"{path}: its rows {rows} do not exist.")
+    try:
+        return Task(
+            name=fields["name"],
+            meta_task=MetaTask(fields.get("meta_task", MetaTask.RETRIEVAL)),
+            query=Modality(fields["query"]),
+            target=Modality(fields["target"]),
+            query_instruction=fields.get("query_instruction", ""),
+            target_instruction=fields.get("target_instruction", ""),
+            rows=rows,
+            images=path.parent / fields["images"] if "images" in fields else rows.parent,
+        )
+    except ValueError as error:
+        raise MmebError(f"{path}: {error}; modalities are text, image, image+text.") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MmebError(f"The task file {path} can't be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MmebError(f"The task file {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict):
+        raise MmebError(f"The task file {path} is to hold a mapping of fields; docs/add-data.md shows one.")
+    return fields
