@@ -1,0 +1,86 @@
+"""What a vision-language backbone does: prompts and images in, hidden states out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from mmeb.models.base import Batch
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """One prompt, with its image if there is one, as a backbone takes it.
+
+    `ids` is int64 (length,), with as many image tokens as the image has features; `is_image` is bool (length,), true
+    where a feature of the image replaces the token's embedding, so that a bare image token without image is told from
+    those; `image` holds the image's tensors by name and is empty for text. `truncated` says that text was cut.
+    """
+
+    ids: Tensor
+    is_image: Tensor
+    image: dict[str, Tensor] = field(default_factory=dict)
+    truncated: bool = False
+
+
+class Backbone(ABC):
+    """A decoder with an image tower, without language-model head.
+
+    `module` holds the weights; what peft wraps, it changes in place, so that `forward` keeps working on it. `encode`,
+    `collate` and `n_tokens` run in worker processes: they read configuration and tokenizer, never weights.
+    """
+
+    module: nn.Module
+    dim: int
+    pad_id: int
+    max_length: int  # tokens of a row, image and text; longer text is cut at its end
+
+    @abstractmethod
+    def encode(self, prompt: str, image: Image.Image | None) -> EncodedRow:
+        """Tokenise a prompt, in which `<|image_1|>` marks the image's place, and turn the image into tensors.
+
+        The image comes in any mode; the backbone converts it to RGB. A placeholder without image is fed as the
+        published models were trained on it: the bare image token, or plain text in Phi-3.5-V. Raises MmebError where
+        the image alone fills `max_length`.
+        """
+
+    @abstractmethod
+    def n_tokens(self, prompt: str, image_size: tuple[int, int] | None) -> int:
+        """The length of `encode(...).ids` for an image of (width, height) pixels, without the image itself."""
+
+    @abstractmethod
+    def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
+        """One batch of image tensors from the rows that have an image, in their order; at least one has."""
+
+    @abstractmethod
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The last hidden states after the final norm, (n, length, dim), of the `inputs` of a collated batch."""
+
+    def group(self, n_tokens: int) -> Hashable:
+        """What rows must have in common to share a batch without changing one another; by default nothing."""
+        return None
+
+    def collate(self, rows: Sequence[EncodedRow]) -> Batch:
+        """Rows padded on the right: causal attention never looks there, so no mask is needed.
+
+        `inputs` holds `input_ids` int64 and `is_image` bool, both (n, length), `lengths` int64 (n,), and the tensors
+        of `collate_images` where a row has an image.
+        """
+        lengths = torch.tensor([len(row.ids) for row in rows])
+        input_ids = pad_sequence([row.ids for row in rows], batch_first=True, padding_value=self.pad_id)
+        is_image = pad_sequence([row.is_image for row in rows], batch_first=True, padding_value=False)
+        inputs = {"input_ids": input_ids, "is_image": is_image, "lengths": lengths}
+        with_image = [row for row in rows if row.image]
+        if with_image:
+            inputs |= self.collate_images(with_image)
+        tokens = int(lengths.sum())
+        return Batch(inputs, len(rows), tokens, input_ids.numel() - tokens, sum(row.truncated for row in rows))
+
+
+def put_features(embeddings: Tensor, is_image: Tensor, features: Tensor) -> Tensor:
+    """Embeddings (n, length, dim) with `features` (n_image_tokens, dim) in the places that `is_image` marks."""
+    return embeddings.masked_scatter(is_image.unsqueeze(-1), features.to(embeddings.device, embeddings.dtype))
