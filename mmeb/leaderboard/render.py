@@ -1,0 +1,50 @@
+"""Results as tables: at the end of a run, and the leaderboard's Markdown and CSV."""
+
+from collections.abc import Mapping
+
+from tabulate import tabulate
+
+from mmeb.leaderboard.aggregate import GROUP_TITLES, averages, coverage, percent, round_half_up
+from mmeb.results.schema import RunResult
+from mmeb.tasks import PRIMARY_METRIC, TASKS, MetaTask
+
+_RUN_GROUPS = (*(meta.value for meta in MetaTask), "ind", "ood", "overall")
+_ORDER = {task.name: position for position, task in enumerate(TASKS)}
+_BY_NAME = {task.name: task for task in TASKS}
+
+
+def one_decimal(value: float) -> str:
+    """A percentage as every table shows it."""
+    return f"{round_half_up(value):.1f}"
+
+
+def mean_or_coverage(mean: float | None, scores: Mapping[str, float], group: str) -> str:
+    """The mean with one decimal, or how many of the group's tasks there are where some are missing."""
+    if mean is not None:
+        return one_decimal(mean)
+    done, total = coverage(scores, group)
+    return f"{done}/{total}"
+
+
+def run_table(result: RunResult) -> str:
+    """The table at the end of `mmeb run`: a row per task, then the groups; hit@1 in percent.
+
+    A group with missing tasks shows how many it has. A user's own tasks come last and enter no group.
+    """
+    scores = {name: percent(task.metrics[PRIMARY_METRIC]) for name, task in result.tasks.items()}
+    rows = []
+    for name in sorted(scores, key=lambda name: _ORDER.get(name, len(_ORDER))):
+        task = _BY_NAME.get(name)
+        meta = task.meta_task.value if task else "own task"
+        split = ("IND" if task.in_distribution else "OOD") if task else ""
+        rows.append((name, meta, split, one_decimal(scores[name]), result.tasks[name].provenance.get("ties", "")))
+    means = averages(scores)
+    body = tabulate(rows, headers=("task", "meta-task", "", PRIMARY_METRIC, "ties"), colalign=_RUN_ALIGN, **_PLAIN)
+    groups = [(GROUP_TITLES[group], mean_or_coverage(means[group], scores, group)) for group in _RUN_GROUPS]
+    summary = tabulate(groups, headers=("mean of", PRIMARY_METRIC), colalign=("left", "right"), **_PLAIN)
+    notice = ["Demo results: they say that the tools work, not how good a model is.", ""] if result.is_demo else []
+    return "\n".join([*notice, body, "", summary])
+
+
+_PLAIN = {"tablefmt": "simple", "disable_numparse": True}
+_RUN_ALIGN = ("left", "left", "left", "right", "right")
