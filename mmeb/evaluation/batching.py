@@ -1,0 +1,66 @@
+"""Which items share a batch."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmeb.errors import MmebError
+
+# Where `auto` starts: tokens in a batch, padding counted. A CPU gains nothing from large batches.
+_AUTO_TOKENS = {"cpu": 8_192, "cuda": 262_144}
+_AUTO_ITEMS = {"cpu": 32, "cuda": 1_024}
+
+
+@dataclass(frozen=True)
+class BatchLimit:
+    """How large a batch may be: `items` in number, and `tokens` (None = no bound) as items × the costliest one."""
+
+    items: int
+    tokens: int | None = None
+
+    @classmethod
+    def parse(cls, batch_size: int | str, device_type: str) -> Self:
+        """From a user's `--batch-size`: a number of items, or `auto` for a token budget of the device's."""
+        if batch_size == "auto":
+            kind = device_type if device_type in _AUTO_TOKENS else "cpu"
+            return cls(_AUTO_ITEMS[kind], _AUTO_TOKENS[kind])
+        try:
+            items = int(batch_size)
+        except ValueError:
+            items = 0
+        if items < 1:
+            raise MmebError(f"The batch size is to be `auto` or a number from 1 up, not {batch_size!r}.")
+        return cls(items)
+
+    def halved(self, batch: NDArray[np.intp], costs: NDArray[np.int64]) -> Self:
+        """The limit that cuts `batch`, which did not fit, in half."""
+        items = max(1, len(batch) // 2)
+        if self.tokens is None:
+            return type(self)(items)
+        return type(self)(self.items, int(costs[batch].max()) * items)
+
+
+def plan_batches(costs: NDArray[np.int64], groups: Sequence[Hashable], limit: BatchLimit) -> list[NDArray[np.intp]]:
+    """Cut items into batches of one group each, costliest first, so that padding is small.
+
+    Returns index arrays that hold each item once. An item that is over the budget by itself gets a batch of its own.
+    The plan depends on its arguments alone, so that a resumed run forms the very same batches.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    batches = []
+    for group_members in members.values():
+        order = np.array(group_members, dtype=np.intp)
+        order = order[np.argsort(-costs[order], kind="stable")]
+        start = 0
+        while start < len(order):
+            count = limit.items
+            if limit.tokens is not None:
+                count = min(count, max(1, limit.tokens // max(1, int(costs[order[start]]))))
+            batches.append(order[start : start + count])
+            start += count
+    return sorted(batches, key=lambda batch: -int(costs[batch[0]]) * len(batch))

@@ -1,0 +1,168 @@
+"""Score a model on tasks."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mmeb.data.eval import load_eval
+from mmeb.data.item import EvalDataset
+from mmeb.data.sources import Source, open_source
+from mmeb.errors import MmebError
+from mmeb.evaluation.cache import VectorCache
+from mmeb.evaluation.encode import Encoder
+from mmeb.evaluation.provenance import hardware, now, run_identity
+from mmeb.evaluation.ranking import rank
+from mmeb.evaluation.sanity import check_embeddings
+from mmeb.evaluation.verify import quick_check
+from mmeb.models.base import EmbeddingModel
+from mmeb.models.registry import load_model
+from mmeb.results.ranks import Ranks, hit_at_1_ties_for_model, metrics_from_ranks
+from mmeb.results.schema import RunResult, TaskResult
+from mmeb.results.store import RunFolder
+from mmeb.tasks import Task, get_tasks
+
+
+def evaluate(
+    model: EmbeddingModel | str,
+    tasks: str | Task | Iterable[str | Task] = "all",
+    data: str | Path = "hub",
+    output: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    limit: int | None = None,
+    batch_size: int | str = "auto",
+    workers: int | None = None,
+    save_embeddings: bool = False,
+    fresh: bool = False,
+    progress: bool = False,
+) -> RunResult:
+    """Score `model` on `tasks` and write the run folder `output` (`runs/<model>` by default).
+
+    A second call with the same folder resumes: tasks that are done are not repeated, embeddings of a task that was
+    broken off are reused. `limit` takes the first rows of each task only. Returns the results of all tasks of the
+    benchmark, and of one's own, that are done in the folder.
+
+    Raises MmebError for a mistake of the user's, for a model that fails its check, and where the folder holds another
+    run (`fresh` discards that one).
+    """
+    chosen = get_tasks(tasks)
+    if isinstance(model, str):
+        model = load_model(model, offline=offline)
+    folder = RunFolder(Path(output) if output is not None else default_output(model.name))
+    source = open_source(data, revision=revision or _recorded_revision(folder, str(data), fresh), offline=offline)
+    check = quick_check(model)
+    description = source.describe()
+    identity = run_identity(model, description, limit)
+    run = {"identity": identity, "hardware": hardware(model), "check": check, "started": now()}
+    folder.open(run, fresh=fresh)
+    cache = VectorCache(folder.cache)
+    encoder = Encoder(model, batch_size, workers, progress, cache)
+    for task in tqdm(chosen, desc="tasks", unit="task", disable=not progress):
+        _score_task(task, source, encoder, folder, limit, save_embeddings)
+    cache.remove()
+    result = collect(folder)
+    folder.write_results(result)
+    return result
+
+
+def default_output(model_name: str) -> Path:
+    """`runs/<model>`, with a hub id's or a folder's name as one path part."""
+    return Path("runs") / model_name.rstrip("/").replace("/", "__").lstrip(".")
+
+
+def collect(folder: RunFolder) -> RunResult:
+    """The results of all tasks that are done in a run folder, with its provenance and the leaderboard's metadata."""
+    run = folder.recorded()
+    if run is None:
+        raise MmebError(f"{folder.path} holds no run.")
+    identity = run["identity"]
+    results = {}
+    for task in [task.name for task in get_tasks("all")] + _custom_tasks(folder):
+        if (result := folder.read_task(task)) is not None:
+            results[task] = result
+    model = identity["model"]
+    metadata = {
+        "model_name": model["name"],
+        "model_backbone": model["adapter"],
+        "model_size": model.get("size_b"),
+        "embedding_dimension": model.get("dim"),
+        "max_length_tokens": model.get("max_length"),
+        "model_release_date": None,
+        "data_source": "Self-Reported",
+        "url": model.get("url"),
+        "report_generated_date": now(),
+    }
+    return RunResult(metadata, results, {**identity, "hardware": run.get("hardware"), "check": run.get("check")})
+
+
+def _custom_tasks(folder: RunFolder) -> list[str]:
+    official = {task.name for task in get_tasks("all")}
+    done = sorted(path.name.removesuffix(".ranks.parquet") for path in folder.path.glob("*.ranks.parquet"))
+    return [name for name in done if name not in official]
+
+
+def _recorded_revision(folder: RunFolder, data: str, fresh: bool) -> str | None:
+    """The commit that an interrupted run in this folder was pinned to: a branch may have moved since."""
+    recorded = None if fresh else folder.recorded()
+    if recorded is None or recorded["identity"]["data"]["kind"] != data:
+        return None
+    revision: str | None = recorded["identity"]["data"]["revision"]
+    return revision
+
+
+def _score_task(
+    task: Task, source: Source, encoder: Encoder, folder: RunFolder, limit: int | None, save_embeddings: bool
+) -> None:
+    started = time.perf_counter()
+    dataset = load_eval(task, source)
+    n_data = dataset.n_rows
+    if limit is not None:
+        dataset = dataset.head(limit)
+    seconds_data = time.perf_counter() - started
+    done = folder.read_task(task.name)
+    if (
+        done is not None
+        and done.provenance["data"]["fingerprint"] == dataset.fingerprint
+        and (folder.has_embeddings(task.name) or not save_embeddings)
+    ):
+        return
+
+    vectors, statistics = encoder([*dataset.queries, *dataset.candidates], task.name)
+    queries, candidates = vectors[: len(dataset.queries)], vectors[len(dataset.queries) :]
+    embeddings = {
+        "queries": check_embeddings(queries, f"{task.name}: the queries"),
+        "candidates": check_embeddings(candidates, f"{task.name}: the candidates"),
+    }
+    started = time.perf_counter()
+    ranks = rank(queries, candidates, dataset.query_ids, dataset.candidate_ids)
+    seconds = {
+        "data": round(seconds_data, 3),
+        "preprocess": round(statistics.seconds_preprocess, 3),
+        "forward": round(statistics.seconds_forward, 3),
+        "encode": round(statistics.seconds_total, 3),
+        "rank": round(time.perf_counter() - started, 3),
+    }
+    encoding = {key: value for key, value in asdict(statistics).items() if not key.startswith("seconds")}
+    provenance = {**_data_provenance(dataset), "embeddings": embeddings, "encoding": encoding, "seconds": seconds}
+    if save_embeddings:
+        folder.write_embeddings(task.name, query=queries, candidate=candidates)
+    folder.write_task(task_result(task.name, ranks, n_data, provenance), ranks)
+
+
+def task_result(task: str, ranks: Ranks, n_data: int, provenance: dict[str, Any]) -> TaskResult:
+    """The metrics of a task from its ranks; `n_data` rows it has in all."""
+    ties = {
+        "ties": int((ranks.tied > 0).sum()),
+        "hit@1_ties_for_model": hit_at_1_ties_for_model(ranks),
+    }
+    return TaskResult(task, metrics_from_ranks(ranks.rank), len(ranks.rank), n_data, {**ties, **provenance})
+
+
+def _data_provenance(dataset: EvalDataset) -> dict[str, Any]:
+    data = {**asdict(dataset.source), "fingerprint": dataset.fingerprint}
+    return {"data": data, "notes": dataset.notes} if dataset.notes else {"data": data}

@@ -1,0 +1,152 @@
+"""A run's folder: what was run, and each task's result as soon as there is one."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmeb.errors import MmebError
+from mmeb.results.atomic import replacing, write_text
+from mmeb.results.ranks import Ranks, read_ranks, write_ranks
+from mmeb.results.schema import RunResult, TaskResult
+
+RUN_FILE = "run.json"
+RESULTS_FILE = "results.json"
+CACHE_FOLDER = ".vectors"
+
+
+class RunFolder:
+    """`run.json`, `<task>.json` and `<task>.ranks.parquet` as each task ends, `results.json` at the end.
+
+    A task is done when its `<task>.json` is there, which is written last.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def cache(self) -> Path:
+        """Where embeddings of unfinished work lie."""
+        return self.path / CACHE_FOLDER
+
+    def recorded(self) -> dict[str, Any] | None:
+        """What `run.json` says, None where there is none. Raises MmebError where it can't be read."""
+        path = self.path / RUN_FILE
+        if not path.exists():
+            return None
+        return read_json(path)
+
+    def recorded_model_revision(self, model: str) -> str | None:
+        """The commit of the model that an interrupted run here was made with, if it was this model."""
+        recorded = (self.recorded() or {}).get("identity", {}).get("model", {})
+        return recorded.get("revision") if recorded.get("name") == model else None
+
+    def open(self, run: Mapping[str, Any], *, fresh: bool = False) -> None:
+        """Begin a run here, or take up an interrupted one.
+
+        `run` is `run.json`: its `identity` holds all that moves a score. Raises MmebError where the folder holds a run
+        of another identity, or can't be written; with `fresh` an earlier run's files are removed first.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise MmebError(f"The output {self.path} is a file, not a folder.")
+        self._check_writable()
+        earlier = None if fresh else self.recorded()
+        if fresh:
+            self._clear()
+        if earlier is not None and (differences := differing(earlier.get("identity", {}), run["identity"])):
+            shown = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, old, new in differences[:4])
+            raise MmebError(
+                f"The output folder {self.path} belongs to another run ({shown}); "
+                "choose another --output, or --fresh to discard that run."
+            )
+        write_text(self.path / RUN_FILE, to_text(run))
+
+    def read_task(self, task: str) -> TaskResult | None:
+        """The result of a task that is done, else None."""
+        path = self.path / f"{task}.json"
+        if not path.exists() or not self.ranks_path(task).exists():
+            return None
+        return TaskResult.from_json(read_json(path))
+
+    def write_task(self, result: TaskResult, ranks: Ranks) -> None:
+        write_ranks(self.ranks_path(result.task), ranks)
+        write_text(self.path / f"{result.task}.json", to_text(result.to_json()))
+
+    def write_results(self, result: RunResult) -> None:
+        write_text(self.path / RESULTS_FILE, to_text(result.to_json()))
+
+    def write_embeddings(self, task: str, **vectors: Any) -> None:
+        """Write `<task>.safetensors` with float32 arrays (n, dim) by name."""
+        from safetensors.numpy import save_file
+
+        with replacing(self._embeddings_path(task)) as aside:
+            save_file(vectors, aside)
+
+    def has_embeddings(self, task: str) -> bool:
+        return self._embeddings_path(task).exists()
+
+    def _embeddings_path(self, task: str) -> Path:
+        return self.path / f"{task}.safetensors"
+
+    def ranks_path(self, task: str) -> Path:
+        return self.path / f"{task}.ranks.parquet"
+
+    def read_ranks(self, task: str) -> Ranks:
+        return read_ranks(self.ranks_path(task))
+
+    def _check_writable(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise MmebError(
+                f"The output folder {self.path} can't be written: {os.strerror(error.errno or 0)}."
+            ) from None
+
+    def _clear(self) -> None:
+        """Remove an earlier run's own files; others stay."""
+        recorded = self.path / RUN_FILE
+        if not recorded.exists():
+            return
+        for path in (self.path / RESULTS_FILE, recorded):
+            path.unlink(missing_ok=True)
+        for ranks in self.path.glob("*.ranks.parquet"):
+            task = ranks.name.removesuffix(".ranks.parquet")
+            for path in (self.path / f"{task}.json", self._embeddings_path(task), ranks):
+                path.unlink(missing_ok=True)
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises MmebError where it is missing, broken or no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MmebError(f"{path} can't be read: {os.strerror(error.errno or 0)}.") from None
+    except ValueError as error:
+        raise MmebError(f"{path} is not valid JSON ({error}).") from None
+    if not isinstance(content, dict):
+        raise MmebError(f"{path} is to hold a JSON object.")
+    return content
+
+
+def to_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """The leaves in which two nested mappings differ, as (dotted name, old, new)."""
+    return list(_differing(old, new, prefix))
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    for name in [*old, *(name for name in new if name not in old)]:
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differing(before, after, f"{prefix}{name}.")
+        elif before != after:
+            yield f"{prefix}{name}", before, after

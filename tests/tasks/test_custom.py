@@ -1,0 +1,66 @@
+"""Tasks of one's own, as a user writes them."""
+
+from pathlib import Path
+
+import pytest
+
+from mmeb.errors import MmebError
+from mmeb.tasks import Modality, get_tasks
+
+GOOD = {
+    "name": "Birds",
+    "query": "image",
+    "target": "text",
+    "rows": "birds.jsonl",
+    "query_instruction": "Name the bird",
+}
+
+
+def write(folder: Path, fields: dict[str, str]) -> str:
+    (folder / "birds.jsonl").write_text("")
+    path = folder / "birds.yaml"
+    path.write_text("\n".join(f"{name}: {value!r}" for name, value in fields.items()))
+    return str(path)
+
+
+def test_a_task_file_becomes_a_task_behind_the_benchmarks(tmp_path: Path) -> None:
+    tasks = get_tasks(["VOC2007", write(tmp_path, GOOD)])
+    assert [task.name for task in tasks] == ["VOC2007", "Birds"]
+    birds = tasks[-1]
+    assert birds.is_custom
+    assert not birds.in_distribution
+    assert (birds.query, birds.target) == (Modality.IMAGE, Modality.TEXT)
+    assert birds.rows == tmp_path / "birds.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"name": "VOC2007"}, "task of the benchmark"),
+        ({"name": "../Birds"}, "file's name"),
+        ({"query": "video"}, "modalities are"),
+        ({"rows": "absent.jsonl"}, "do not exist"),
+        ({"colour": "red"}, "unknown field 'colour'"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path: Path, change: dict[str, str], sentence: str) -> None:
+    with pytest.raises(MmebError, match=sentence):
+        get_tasks(write(tmp_path, GOOD | change))
+
+
+def test_missing_fields_are_all_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(MmebError, match="missing field 'query', missing field 'rows'"):
+        get_tasks(write(tmp_path, {"name": "Birds", "target": "text"}))
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "name: [", "\udcff".encode("utf-8", "surrogateescape")])
+def test_a_file_that_is_no_mapping_is_a_plain_error(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(MmebError, match=r"task\.yaml"):
+        get_tasks(str(path))
+
+
+def test_a_missing_file_is_a_plain_error(tmp_path: Path) -> None:
+    with pytest.raises(MmebError, match="can't be read"):
+        get_tasks(str(tmp_path / "absent.yaml"))
