@@ -1,0 +1,83 @@
+"""LLaVA-NeXT (LLaVA-1.6): a CLIP tower on "anyres" crops before a Mistral or Llama decoder."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import LlavaNextImageProcessorPil, LlavaNextModel
+from transformers.image_processing_utils import select_best_resolution
+
+from mmeb.models.backbones.base import EncodedRow, put_features
+from mmeb.models.backbones.library import LibraryBackbone
+from mmeb.models.checkpoint import Checkpoint
+
+# Module names that adapters saved by transformers 4 carry → today's, `base_model.model.` taken off.
+RENAMES = (
+    ("model.", ""),
+    ("language_model.model.", "language_model."),
+    ("vision_tower.vision_model.", "vision_tower."),
+    ("model.vision_tower.vision_model.", "vision_tower."),
+)
+
+
+class EvenPadding(LlavaNextImageProcessorPil):
+    """The library's processor with the padding of transformers 4, on which the published models were trained.
+
+    An odd remainder is halved and rounded down on both sides, and the crops lose its last row or column: today's
+    library adds that pixel behind.
+    """
+
+    def _get_padding_size(
+        self, original_resolution: tuple[int, int], target_resolution: tuple[int, int]
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        (height, width), (target_height, target_width) = original_resolution, target_resolution
+        above, left = (target_height - height) // 2, (target_width - width) // 2
+        return (above, above), (left, left)
+
+
+class LlavaNextBackbone(LibraryBackbone):
+    model_class = LlavaNextModel
+    model_type = "llava_next"
+    image_token = "<image>"
+
+    def __init__(self, checkpoint: Checkpoint, **kwargs: Any) -> None:
+        super().__init__(checkpoint, **kwargs)
+        self.processor = EvenPadding.from_pretrained(checkpoint.path, local_files_only=True)
+
+    def encode_image(self, image: Image.Image) -> tuple[dict[str, Tensor], int]:
+        made = self.processor(image, return_tensors="pt")
+        tensors = {"pixel_values": made["pixel_values"][0], "image_sizes": made["image_sizes"][0]}
+        return tensors, self.n_image_tokens(image.size)
+
+    def n_image_tokens(self, size: tuple[int, int]) -> int:
+        """Tokens of the whole image, and of the crops' rows without padding, each row with a newline.
+
+        The formula is that of `unpad_image` in the library's model, rounding included.
+        """
+        width, height = size
+        vision = self.config.vision_config
+        side = vision.image_size // vision.patch_size
+        best_height, best_width = select_best_resolution((height, width), self.config.image_grid_pinpoints)
+        rows, columns = best_height // vision.image_size * side, best_width // vision.image_size * side
+        if width / height > columns / rows:
+            rows -= (rows - int(round(height * (columns / width), 7))) // 2 * 2
+        else:
+            columns -= (columns - int(round(width * (rows / height), 7))) // 2 * 2
+        return side * side + rows * (columns + 1)
+
+    def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
+        """`pixel_values` (crops of all images, 3, height, width), `image_sizes` int64 (images, 2: height, width)."""
+        return {
+            "pixel_values": torch.cat([row.image["pixel_values"] for row in rows]),
+            "image_sizes": torch.stack([row.image["image_sizes"] for row in rows]),
+        }
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        embeddings = self.module.get_input_embeddings()(inputs["input_ids"])
+        if "pixel_values" in inputs:
+            pixels = inputs["pixel_values"].to(embeddings.dtype)
+            images = self.module.get_image_features(pixels, inputs["image_sizes"]).pooler_output
+            embeddings = put_features(embeddings, inputs["is_image"], torch.cat(list(images)))
+        return self.module.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state

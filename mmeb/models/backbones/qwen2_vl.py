@@ -1,0 +1,95 @@
+"""Qwen2-VL and Qwen2.5-VL: a tower for any resolution before a decoder with rotary positions on three axes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import Qwen2_5_VLModel, Qwen2VLImageProcessorPil, Qwen2VLModel
+
+from mmeb.models.backbones.base import EncodedRow, put_features
+from mmeb.models.backbones.library import LibraryBackbone
+from mmeb.models.base import Batch
+from mmeb.models.checkpoint import Checkpoint
+
+# Module names that saved adapters carry → today's, `base_model.model.` taken off.
+RENAMES = (("model.", ""), ("model.", "language_model."))
+
+MAX_ASPECT = 200  # the processor refuses longer images
+
+
+class Qwen2VLBackbone(LibraryBackbone):
+    """`positions` is "1d" (every token one further, on all axes alike) or "2d" (image tokens by row and column).
+
+    `min_pixels` and `max_pixels` bound an image's area after resizing; None is the checkpoint's own bound.
+    """
+
+    model_class = Qwen2VLModel
+    model_type = "qwen2_vl"
+    image_token = "<|image_pad|>"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        positions: str = "1d",
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(checkpoint, **kwargs)
+        self.positions = positions
+        self.processor = Qwen2VLImageProcessorPil.from_pretrained(checkpoint.path, local_files_only=True)
+        size = self.processor.size
+        self.processor.size = type(size)(
+            shortest_edge=min_pixels or size.shortest_edge, longest_edge=max_pixels or size.longest_edge
+        )
+
+    def encode_image(self, image: Image.Image) -> tuple[dict[str, Tensor], int]:
+        made = self.processor(image.resize(_within_aspect(image.size)), return_tensors="pt")
+        tensors = {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"][0]}
+        return tensors, self.n_image_tokens(image.size)
+
+    def n_image_tokens(self, size: tuple[int, int]) -> int:
+        width, height = _within_aspect(size)
+        return int(self.processor.get_number_of_image_patches(height, width)) // self.processor.merge_size**2
+
+    def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
+        """`pixel_values` (patches of all images, values of a patch), `image_grid_thw` int64 (images, 3)."""
+        return {
+            "pixel_values": torch.cat([row.image["pixel_values"] for row in rows]),
+            "image_grid_thw": torch.stack([row.image["image_grid_thw"] for row in rows]),
+        }
+
+    def collate(self, rows: Sequence[EncodedRow]) -> Batch:
+        """With 2-D positions and an image, `inputs` holds `position_ids` int64 (3, n, length) too."""
+        batch = super().collate(rows)
+        if self.positions == "1d" or "image_grid_thw" not in batch.inputs:
+            return batch
+        position_ids, _ = self.module.get_rope_index(
+            batch.inputs["input_ids"], batch.inputs["is_image"].int(), batch.inputs["image_grid_thw"]
+        )
+        return replace(batch, inputs=batch.inputs | {"position_ids": position_ids})
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        embeddings = self.module.get_input_embeddings()(inputs["input_ids"])
+        if "pixel_values" in inputs:
+            images = self.module.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
+            embeddings = put_features(embeddings, inputs["is_image"], torch.cat(list(images)))
+        # Without positions given, the language model counts 0, 1, 2, … on all three axes.
+        return self.module.language_model(
+            inputs_embeds=embeddings, position_ids=inputs.get("position_ids"), use_cache=False
+        ).last_hidden_state
+
+
+class Qwen25VLBackbone(Qwen2VLBackbone):
+    model_class = Qwen2_5_VLModel
+    model_type = "qwen2_5_vl"
+
+
+def _within_aspect(size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) with the short side raised where the long one is over 200 times as long."""
+    shortest = -(-max(size) // MAX_ASPECT)
+    return max(size[0], shortest), max(size[1], shortest)
