@@ -4,11 +4,15 @@ import difflib
 import json
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mmeb.errors import MmebError
+from mmeb.leaderboard.submission import file_stem
+from mmeb.results.atomic import write_text
 from mmeb.results.schema import RunResult, TaskResult
+from mmeb.results.store import to_text
 from mmeb.tasks import PRIMARY_METRIC
 
 QUERIES = 1000
@@ -36,6 +40,15 @@ def get(name: str) -> RunResult:
     hint = f"did you mean {' or '.join(repr(known[match]) for match in near)}?" if near else ""
     hint = hint or "`mmeb leaderboard published` lists them."
     raise MmebError(f"No published result is named {name!r}: {hint}")
+
+
+def write_all(folder: Path) -> list[Path]:
+    """Write every published result into `folder` as a file of a leaderboard, `published-<name>.json`."""
+    paths = []
+    for name, result in load().items():
+        paths.append(folder / f"published-{file_stem(name)}.json")
+        write_text(paths[-1], to_text(result.to_json()))
+    return paths
 
 
 def _to_result(model: dict[str, Any]) -> RunResult:

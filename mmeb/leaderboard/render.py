@@ -1,16 +1,22 @@
-"""Results as tables: at the end of a run, and the leaderboard's Markdown and CSV."""
+"""Results as plain tables: at the end of a run, and the leaderboard's CSV."""
 
+import csv
+import io
 from collections.abc import Mapping
 
 from tabulate import tabulate
 
-from mmeb.leaderboard.aggregate import GROUP_TITLES, averages, coverage, percent, round_half_up
+from mmeb.leaderboard.aggregate import GROUP_TITLES, GROUPS, averages, coverage, percent, round_half_up
+from mmeb.leaderboard.entries import Board
 from mmeb.results.schema import RunResult
 from mmeb.tasks import PRIMARY_METRIC, TASKS, MetaTask
 
 _RUN_GROUPS = (*(meta.value for meta in MetaTask), "ind", "ood", "overall")
 _ORDER = {task.name: position for position, task in enumerate(TASKS)}
 _BY_NAME = {task.name: task for task in TASKS}
+
+_PLAIN = {"tablefmt": "simple", "disable_numparse": True}
+_RUN_ALIGN = ("left", "left", "left", "right", "right")
 
 
 def one_decimal(value: float) -> str:
@@ -46,5 +52,15 @@ def run_table(result: RunResult) -> str:
     return "\n".join([*notice, body, "", summary])
 
 
-_PLAIN = {"tablefmt": "simple", "disable_numparse": True}
-_RUN_ALIGN = ("left", "left", "left", "right", "right")
+def table_csv(board: Board) -> str:
+    """table.csv: a row per model, best first, in percent at full precision; empty where there is no figure.
+
+    Averages that are only stated are not in it: every mean in this file is of the tasks beside it.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", *GROUPS, *(task.name for task in TASKS)])
+    for entry in board.entries:
+        cells = [*(entry.means[group] for group in GROUPS), *(entry.scores.get(task.name) for task in TASKS)]
+        writer.writerow([entry.name, *("" if cell is None else repr(cell) for cell in cells)])
+    return out.getvalue()

@@ -1,0 +1,17 @@
+"""Write a leaderboard's tables and page into a folder."""
+
+from pathlib import Path
+
+from mmeb.leaderboard.entries import Board
+from mmeb.leaderboard.markdown import readme
+from mmeb.leaderboard.page import page
+from mmeb.leaderboard.render import table_csv
+from mmeb.results.atomic import write_text
+
+
+def build(board: Board, output: Path) -> list[Path]:
+    """Write README.md, table.csv and index.html, and return their paths."""
+    files = {"README.md": readme(board), "table.csv": table_csv(board), "index.html": page(board)}
+    for name, text in files.items():
+        write_text(output / name, text)
+    return [output / name for name in files]

@@ -1,0 +1,143 @@
+"""A folder of result files as the rows of a leaderboard."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from mmeb.errors import MmebError
+from mmeb.leaderboard.aggregate import averages, coverage, percent
+from mmeb.leaderboard.layouts import Reading, plain, published_source, read
+from mmeb.leaderboard.ranks import load_ranks
+from mmeb.leaderboard.validate import is_web_address, validate
+from mmeb.results.schema import RunResult
+from mmeb.results.store import RESULTS_FILE
+from mmeb.tasks import PRIMARY_METRIC, TASKS
+
+
+class Kind(StrEnum):
+    """Where a row's numbers come from."""
+
+    VERIFIED = "verified"
+    SELF_REPORTED = "self-reported"
+    PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row: `scores` by task and `means` by group in percent, None where a member is missing.
+
+    `stated` are averages that the file states and that can't be recomputed; `origin` is a published figure's source.
+    """
+
+    name: str
+    kind: Kind
+    scores: Mapping[str, float]
+    means: Mapping[str, float | None]
+    stated: Mapping[str, float]
+    problems: tuple[str, ...]
+    origin: str = ""
+    url: str | None = None
+    size: float | None = None
+    backbone: str = ""
+
+    @property
+    def averages_only(self) -> bool:
+        return not self.scores and bool(self.stated)
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows in the order of the tables, best first; `left_out` are files that are of the other sort than `demo`."""
+
+    entries: tuple[Entry, ...]
+    left_out: tuple[Path, ...]
+    demo: bool = False
+
+
+def load_board(folder: Path, *, demo: bool = False) -> Board:
+    """Read a folder of submissions, of run folders, or one run folder.
+
+    Demo results never stand beside real ones: without `demo` they are left out, with it everything else is. Raises
+    MmebError that names every file that can't be read, and every pair of files of one model.
+    """
+    files = result_files(folder)
+    readings, broken = [], []
+    for file in files:
+        try:
+            readings.append((read(file), load_ranks(file)))
+        except MmebError as error:
+            broken.append(str(error))
+    kept = [(reading, ranks) for reading, ranks in readings if reading.result.is_demo == demo]
+    entries = [to_entry(reading, validate(reading, ranks, partial=True, demo=demo), ranks) for reading, ranks in kept]
+    broken += _twins([reading.path for reading, _ in kept], entries)
+    if broken:
+        raise MmebError(f"{len(broken)} of the result files in {folder} can't be used: {' '.join(broken)}")
+    left_out = tuple(reading.path for reading, _ in readings if reading.result.is_demo != demo)
+    return Board(tuple(sorted(entries, key=_place)), left_out, demo)
+
+
+def result_files(folder: Path) -> list[Path]:
+    """The result files of a folder: a run folder has one, else each `*.json` and each run folder's in it."""
+    if not folder.is_dir():
+        raise MmebError(f"There is no folder {folder} with result files; `mmeb leaderboard submit` fills one.")
+    if (folder / RESULTS_FILE).is_file():
+        return [folder / RESULTS_FILE]
+    files = sorted([*folder.glob("*.json"), *folder.glob(f"*/{RESULTS_FILE}")])
+    if not files:
+        raise MmebError(f"{folder} holds no result files; `mmeb leaderboard submit` writes them.")
+    return files
+
+
+def to_entry(reading: Reading, problems: Iterable[str], ranks: Iterable[str]) -> Entry:
+    """A reading as a row.
+
+    A task of which only a part of the queries was scored does not count as scored. Of the metadata, only what is plain
+    text or a web address gets through.
+    """
+    result, problems = reading.result, tuple(problems)
+    scores = {
+        task.name: percent(result.tasks[task.name].metrics[PRIMARY_METRIC])
+        for task in TASKS
+        if task.name in result.tasks and result.tasks[task.name].num_pred == result.tasks[task.name].num_data
+    }
+    name, size = result.metadata.get("model_name"), result.metadata.get("model_size")
+    url, backbone = result.metadata.get("url"), result.metadata.get("model_backbone")
+    return Entry(
+        name=(plain(name) if isinstance(name, str) else "") or plain(reading.path.stem),
+        kind=_kind(result, problems, set(ranks)),
+        scores=scores,
+        means=averages(scores),
+        stated=reading.stated if not scores else {},
+        problems=problems,
+        origin=published_source(result),
+        url=url if isinstance(url, str) and is_web_address(url) else None,
+        size=float(size) if isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < 1e6 else None,
+        backbone=plain(backbone) if isinstance(backbone, str) else "",
+    )
+
+
+def _kind(result: RunResult, problems: tuple[str, ...], ranked: set[str]) -> Kind:
+    if published_source(result):
+        return Kind.PUBLISHED
+    if result.tasks and not problems and result.tasks.keys() <= ranked:
+        return Kind.VERIFIED
+    return Kind.SELF_REPORTED
+
+
+def _twins(paths: list[Path], entries: list[Entry]) -> list[str]:
+    """A model has one file, beside what was published of it."""
+    first: dict[tuple[str, bool], Path] = {}
+    twins = []
+    for path, entry in zip(paths, entries, strict=True):
+        key = (entry.name, entry.kind is Kind.PUBLISHED)
+        if key in first:
+            twins.append(f"{first[key]} and {path} are both of the model {entry.name!r}; remove one or rename it.")
+        first.setdefault(key, path)
+    return twins
+
+
+def _place(entry: Entry) -> tuple[bool, float, int, float, str]:
+    overall = entry.means["overall"]
+    done, _ = coverage(entry.scores)
+    return overall is None, -(overall or 0), -done, -entry.stated.get("overall", 0), entry.name

@@ -1,0 +1,5 @@
+from mmeb.leaderboard.entries import Board
+
+
+def page(board: Board) -> str:
+    return ""

@@ -1,0 +1,82 @@
+"""The per-query ranks that travel with a submission: one compact file beside it, for all its tasks."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mmeb.errors import MmebError
+from mmeb.results.atomic import replacing
+from mmeb.results.ranks import read_ranks
+from mmeb.results.store import RESULTS_FILE
+
+MAX_ROWS = 1_000_000
+"""36 tasks of 1000 queries are 36,000 rows; a file of far more is refused before it is read."""
+
+_SUFFIX = ".ranks.parquet"
+_COLUMNS = ("rank", "predicted", "tied")
+
+
+@dataclass(frozen=True)
+class QueryRanks:
+    """What a submission says of each query of a task, in data order, arrays (n_rows,): see `mmeb.results.ranks`."""
+
+    rank: NDArray[np.int32]
+    predicted: NDArray[np.int32]
+    tied: NDArray[np.int32]
+
+
+def ranks_path(submission: Path) -> Path:
+    """Where the ranks of a submission `<model>.json` lie: `<model>.ranks.parquet`."""
+    return submission.with_name(submission.name.removesuffix(".json") + _SUFFIX)
+
+
+def load_ranks(path: Path) -> dict[str, QueryRanks]:
+    """The ranks by task of a run folder, of its `results.json`, or of a submission; empty where there are none.
+
+    Raises MmebError for a file that can't be read.
+    """
+    folder = path if path.is_dir() else path.parent if path.name == RESULTS_FILE else None
+    if folder is None:
+        return _read(ranks_path(path)) if ranks_path(path).is_file() else {}
+    loaded = {}
+    for file in sorted(folder.glob(f"*{_SUFFIX}")):
+        ranks = read_ranks(file)
+        loaded[file.name.removesuffix(_SUFFIX)] = QueryRanks(ranks.rank, ranks.predicted, ranks.tied)
+    return loaded
+
+
+def write_submission_ranks(path: Path, ranks: Mapping[str, QueryRanks]) -> None:
+    """Write columns `task`, `rank`, `predicted`, `tied`, one row per query, task after task in data order."""
+    names = np.repeat(list(ranks), [len(task.rank) for task in ranks.values()])
+    columns = {
+        name: np.concatenate([getattr(task, name) for task in ranks.values()]).astype(np.int32) for name in _COLUMNS
+    }
+    table = pa.table({"task": pa.array(names).dictionary_encode(), **columns})
+    with replacing(path) as aside:
+        pq.write_table(table, aside, compression="zstd", compression_level=19)
+
+
+def _read(path: Path) -> dict[str, QueryRanks]:
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows > MAX_ROWS:
+            raise MmebError(f"{path} has {file.metadata.num_rows} rows, at most {MAX_ROWS} are expected: not read.")
+        table = file.read(columns=["task", *_COLUMNS])
+        tasks = table["task"].cast(pa.string()).to_numpy()
+        columns = {name: table[name].to_numpy().astype(np.int32) for name in _COLUMNS}
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise MmebError(f"{path} can't be read as per-query ranks: {str(error).splitlines()[0]}.") from None
+    return {str(task): _of(tasks == task, columns) for task in _in_order(tasks)}
+
+
+def _of(rows: NDArray[np.bool_], columns: Mapping[str, NDArray[np.int32]]) -> QueryRanks:
+    return QueryRanks(**{name: values[rows] for name, values in columns.items()})
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
