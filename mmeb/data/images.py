@@ -9,6 +9,8 @@ from PIL import Image
 
 from mmeb.errors import MmebError
 
+HEAD_BYTES = 1 << 16  # enough for the header of nearly every image; where it is not, the whole file is read
+
 
 class ImageRef(ABC):
     """A lazy reference to one image; cheap to make, to compare and to send to a worker process.
@@ -23,15 +25,18 @@ class ImageRef(ABC):
     def read(self) -> bytes:
         """The file's bytes. Raises MmebError, naming origin and file, where it is missing."""
 
+    def head(self) -> bytes:
+        """The first bytes of the file, at least HEAD_BYTES of them or all."""
+        return self.read()
+
     def decode(self) -> Image.Image:
-        """The image as stored: its own mode, no EXIF turn. Raises MmebError where it is missing or broken."""
+        """The image as stored: its own mode, no EXIF turn. Raises MmebError where it is missing, broken or a bomb."""
+        data = self.read()
         try:
-            image = Image.open(io.BytesIO(self.read()))
+            image = Image.open(io.BytesIO(data))
             image.load()
-        except MmebError:
-            raise
         except Exception as error:
-            raise MmebError(f"{self.origin or 'image'}: {self.key} can't be decoded: {error}.") from error
+            raise self._unreadable(error) from error
         return image
 
     def rgb(self) -> Image.Image:
@@ -42,8 +47,21 @@ class ImageRef(ABC):
 
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels, from the header alone."""
-        with Image.open(io.BytesIO(self.read())) as image:
-            return image.size
+        head = self.head()
+        try:
+            with Image.open(io.BytesIO(head)) as image:
+                return image.size
+        except Image.DecompressionBombError as error:
+            raise self._unreadable(error) from error
+        except Exception:  # the header is longer than the head, or broken
+            return self.decode().size
+
+    def _unreadable(self, error: Exception) -> MmebError:
+        where = f"{self.origin or 'image'}: {self.key}"
+        if isinstance(error, Image.DecompressionBombError):
+            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            return MmebError(f"{where} is refused: it has more than {limit:,} pixels, as a decompression bomb would.")
+        return MmebError(f"{where} can't be decoded, it is damaged or no image: {str(error).rstrip('.')}.")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ImageRef) and self.key == other.key
@@ -64,8 +82,15 @@ class FileImage(ImageRef):
         return str(self.path)
 
     def read(self) -> bytes:
+        return self._read(-1)
+
+    def head(self) -> bytes:
+        return self._read(HEAD_BYTES)
+
+    def _read(self, count: int) -> bytes:
         try:
-            return self.path.read_bytes()
+            with self.path.open("rb") as file:
+                return file.read(count)
         except OSError as error:
             raise MmebError(f"{self.origin or 'image'}: {self.path} can't be read: {error.strerror}.") from None
 
