@@ -35,12 +35,12 @@ class BatchLimit:
             raise MmebError(f"The batch size is to be `auto` or a number from 1 up, not {batch_size!r}.")
         return cls(items)
 
-    def halved(self, batch: NDArray[np.intp], costs: NDArray[np.int64]) -> Self:
-        """The limit that cuts `batch`, which did not fit, in half."""
-        items = max(1, len(batch) // 2)
+    def halved(self, costs: NDArray[np.int64]) -> Self:
+        """The limit that cuts a batch with items of these costs, which did not fit, in half."""
+        items = max(1, len(costs) // 2)
         if self.tokens is None:
             return type(self)(items)
-        return type(self)(self.items, int(costs[batch].max()) * items)
+        return type(self)(self.items, int(costs.max()) * items)
 
 
 def plan_batches(costs: NDArray[np.int64], groups: Sequence[Hashable], limit: BatchLimit) -> list[NDArray[np.intp]]:

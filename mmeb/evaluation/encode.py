@@ -55,7 +55,7 @@ class Encoder:
         elif self.workers < 0:
             raise MmebError(f"The number of workers is to be 0 or more, not {self.workers}.")
 
-    def __call__(self, items: Sequence[Item], label: str = "") -> tuple[NDArray[np.float32], EncodeStatistics]:
+    def __call__(self, items: Sequence[Item], label: str = "items") -> tuple[NDArray[np.float32], EncodeStatistics]:
         """Encode items, each once though it may occur often.
 
         Returns float32 unit vectors (n, dim) in the order of `items`, and what it took. Raises MmebError for an image
@@ -68,6 +68,8 @@ class Encoder:
         vectors = np.empty((len(unique), self.model.dim), dtype=np.float32)
         unique_keys = [keys[position] for position in unique]
         statistics = EncodeStatistics(items=len(unique))
+        if self.cache is not None:
+            self.cache.begin(label)
         self._encode_unique([items[position] for position in unique], unique_keys, vectors, statistics, label)
         if self.cache is not None:
             self.cache.flush()
@@ -85,18 +87,19 @@ class Encoder:
         statistics: EncodeStatistics,
         label: str,
     ) -> None:
-        known = self.cache.load(keys, vectors) if self.cache is not None else np.zeros(len(items), dtype=np.bool_)
-        statistics.reused = int(known.sum())
-        if known.all():
-            return
-        costs = np.array([self.model.cost(item) for item in items], dtype=np.int64)
-        groups = [self.model.group(item) for item in items]
-        # Planned over all items, known ones too: a resumed run forms the batches of the unbroken one.
-        done = known.copy()
+        none = np.zeros(len(items), dtype=np.bool_)
+        elsewhere, here = self.cache.load(keys, vectors) if self.cache is not None else (none, none)
+        statistics.reused = int((elsewhere | here).sum())
+        # Planned over what this task encoded before a break, too: a resumed run forms the batches of an unbroken one.
+        planned = np.flatnonzero(~elsewhere)
+        costs = np.array([self.model.cost(items[index]) for index in planned], dtype=np.int64)
+        groups = [self.model.group(items[index]) for index in planned]
+        done = elsewhere | here
         with tqdm(total=len(items), desc=label, unit="item", leave=False, disable=not self.progress) as bar:
             bar.update(int(done.sum()))
             while not done.all():
-                plan = [batch for batch in plan_batches(costs, groups, self._limit) if not done[batch].all()]
+                batches = [planned[batch] for batch in plan_batches(costs, groups, self._limit)]
+                plan = [batch for batch in batches if not done[batch].all()]
                 for indices, batch in self._prepared(items, plan, statistics):
                     try:
                         embedded = self._forward(batch, statistics)
@@ -106,7 +109,7 @@ class Encoder:
                             raise MmebError(
                                 f"There is not enough memory on the device for one item: {name!r}."
                             ) from None
-                        self._limit = self._limit.halved(indices, costs)
+                        self._limit = self._limit.halved(costs[np.searchsorted(planned, indices)])
                         break
                     vectors[indices] = embedded
                     if self.cache is not None:
