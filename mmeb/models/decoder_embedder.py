@@ -17,9 +17,11 @@ from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.pooling import last_token
 
-# The side in pixels to which every image is stretched first; "none" leaves the size to the backbone's processor.
-IMAGE_SIDES = {"high": 1344, "mid": 672, "low": 128, "none": None}
-IMAGE_RESOLUTIONS = tuple(IMAGE_SIDES)
+# The side in pixels to which every image is stretched before the backbone's own processing.
+IMAGE_SIDES = {"high": 1344, "mid": 672, "low": 128}
+# Beside these: "none" keeps an image's size; "dynamic" too, but for images under 28 pixels on a side (V2.0's rule).
+IMAGE_RESOLUTIONS = (*IMAGE_SIDES, "none", "dynamic")
+DYNAMIC_LEAST, DYNAMIC_SIDE = 28, 56
 
 # An option's default and the words that it may be; no words: a whole number above 0, or None where that is the default.
 Options = Mapping[str, tuple[str | int | None, tuple[str, ...]]]
@@ -45,7 +47,7 @@ class DecoderEmbedder(EmbeddingModel):
     def __init__(self, checkpoint: Checkpoint, backbone: Backbone, settings: Mapping[str, str | int | None]) -> None:
         self.checkpoint, self.backbone, self.settings = checkpoint, backbone, settings
         self.name, self.dim, self.module = checkpoint.name, backbone.dim, backbone.module
-        self.image_side = IMAGE_SIDES[str(settings.get("image_resolution", "none"))]
+        self.resolution = str(settings.get("image_resolution", "none"))
         weight = next(self.module.parameters())
         self.device, self.dtype = weight.device, weight.dtype
         self._length = lru_cache(maxsize=1 << 16)(self._count)
@@ -90,7 +92,6 @@ class DecoderEmbedder(EmbeddingModel):
             "dtype": str(self.dtype).removeprefix("torch."),
             "prompt": self.prompt_version,
             "pooling": "last token after the final norm",
-            "image_side": self.image_side,
             "options": dict(self.settings) | {"max_length": self.backbone.max_length},
         }
 
@@ -99,13 +100,23 @@ class DecoderEmbedder(EmbeddingModel):
         if item.image is None:
             return None
         image = item.image.decode()
-        return image if self.image_side is None else image.resize((self.image_side, self.image_side))
+        size = stretched(image.size, self.resolution)
+        return image if size == image.size else image.resize(size)
 
     def _count(self, item: Item) -> int:
-        size = None
-        if item.image is not None:
-            size = item.image.size() if self.image_side is None else (self.image_side, self.image_side)
+        if item.image is None:
+            return self.backbone.n_tokens(self.prompt(item), None)
+        side = IMAGE_SIDES.get(self.resolution)
+        size = (side, side) if side else stretched(item.image.size(), self.resolution)
         return self.backbone.n_tokens(self.prompt(item), size)
+
+
+def stretched(size: tuple[int, int], resolution: str) -> tuple[int, int]:
+    """(width, height) to which an image is stretched, whatever its aspect."""
+    if resolution == "dynamic":
+        return (DYNAMIC_SIDE, DYNAMIC_SIDE) if min(size) < DYNAMIC_LEAST else size
+    side = IMAGE_SIDES.get(resolution)
+    return (side, side) if side else size
 
 
 def parse(adapter: str, known: Options, given: Mapping[str, str]) -> dict[str, str | int | None]:
