@@ -1,0 +1,212 @@
+"""Two results, task by task: how far apart they are, and whether the difference is real."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmeb.errors import MmebError
+from mmeb.leaderboard.aggregate import GROUP_TITLES, GROUPS, percent
+from mmeb.leaderboard.sides import Side, data_of, mismatch, settings_of
+from mmeb.results import statistics
+from mmeb.results.schema import TaskResult
+from mmeb.results.store import differing
+from mmeb.tasks import PRIMARY_METRIC, TASKS
+
+COMMON = "common"
+"""The group of all tasks that both sides have and that can be compared."""
+
+_ORDER = {task.name: position for position, task in enumerate(TASKS)}
+
+
+class Method(StrEnum):
+    """How a task was tested."""
+
+    PAIRED = "paired"  # McNemar's exact test on per-query ranks
+    UNPAIRED = "unpaired"  # Fisher's exact test on the counts: one side has no ranks
+    NONE = "not comparable"
+
+
+@dataclass(frozen=True)
+class TaskDifference:
+    """One task: scores in percent; `difference`, second minus first, and its 95% `interval` in points.
+
+    `p` is corrected for all tasks of the comparison (Holm). `gained` and `lost` queries are known where both sides
+    have ranks. `problem` says why a task can't be compared; it then has neither p nor interval.
+    """
+
+    task: str
+    first: float
+    second: float
+    difference: float
+    method: Method
+    p: float | None = None
+    interval: tuple[float, float] | None = None
+    gained: int | None = None
+    lost: int | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class GroupDifference:
+    """A mean over tasks, in percent and points; no numbers where one side lacks a member (`done` of `total` shared)."""
+
+    group: str
+    title: str
+    done: int
+    total: int
+    first: float | None = None
+    second: float | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`second` against `first`; `only_first` and `only_second` are the tasks that the other side lacks.
+
+    `settings` lists what differs between the two of all that moves scores, as (name, first, second).
+    """
+
+    first: str
+    second: str
+    tasks: tuple[TaskDifference, ...]
+    groups: tuple[GroupDifference, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    settings: tuple[tuple[str, Any, Any], ...]
+    notes: tuple[str, ...]
+
+    def mean(self) -> GroupDifference:
+        """The overall mean, or that of the tasks that can be compared where they are not all 36."""
+        by_group = {group.group: group for group in self.groups}
+        return by_group.get(COMMON, by_group["overall"])
+
+
+def compare(first: Side, second: Side) -> Comparison:
+    """Compare `second` with `first`. Raises MmebError for demo against real results, and for no common task."""
+    if first.result.is_demo != second.result.is_demo:
+        demo, real = (first, second) if first.result.is_demo else (second, first)
+        raise MmebError(f"{demo.label} was scored on demo data and {real.label} was not: they can't be compared.")
+    common = sorted(
+        first.result.tasks.keys() & second.result.tasks.keys(), key=lambda name: (_ORDER.get(name, len(_ORDER)), name)
+    )
+    if not common:
+        raise MmebError(f"{first.label} and {second.label} have no task in common.")
+    tasks = _corrected([_compare_task(name, first, second) for name in common])
+    return Comparison(
+        first=first.label,
+        second=second.label,
+        tasks=tasks,
+        groups=_groups(tasks, first, second),
+        only_first=tuple(name for name in first.result.tasks if name not in second.result.tasks),
+        only_second=tuple(name for name in second.result.tasks if name not in first.result.tasks),
+        settings=tuple(differing(*settings)) if all(settings := [settings_of(first), settings_of(second)]) else (),
+        notes=tuple(_notes(tasks, first, second)),
+    )
+
+
+def _compare_task(name: str, first: Side, second: Side) -> TaskDifference:
+    a, b = first.result.tasks[name], second.result.tasks[name]
+    scores = percent(a.metrics[PRIMARY_METRIC]), percent(b.metrics[PRIMARY_METRIC])
+    difference = round(scores[1] - scores[0], 9)
+    if problem := mismatch(first, second, name):
+        return TaskDifference(name, *scores, difference, Method.NONE, problem=problem)
+    if name in first.ranks and name in second.ranks:
+        change = _change(first, second, name)
+        gained, lost = int((change > 0).sum()), int((change < 0).sum())
+        p, interval = statistics.mcnemar(gained, lost), None
+        if len(change) > 1:
+            interval = _points(statistics.bootstrap_intervals([change], np.ones((1, 1)))[0])
+        return TaskDifference(name, *scores, difference, Method.PAIRED, p, interval, gained, lost)
+    counts = (*_hits(a), *_hits(b))
+    interval = _points(statistics.unpaired_interval(*counts))
+    return TaskDifference(name, *scores, difference, Method.UNPAIRED, statistics.unpaired(*counts), interval)
+
+
+def _corrected(tasks: Sequence[TaskDifference]) -> tuple[TaskDifference, ...]:
+    """The tasks with their p corrected for the number of tests."""
+    tested = [task for task in tasks if task.p is not None]
+    adjusted = dict(zip([task.task for task in tested], statistics.holm([task.p or 0 for task in tested]), strict=True))
+    return tuple(replace(task, p=float(adjusted[task.task])) if task.task in adjusted else task for task in tasks)
+
+
+def _groups(tasks: Sequence[TaskDifference], first: Side, second: Side) -> tuple[GroupDifference, ...]:
+    by_name = {task.task: task for task in tasks}
+    comparable = [task.task for task in tasks if task.method is not Method.NONE]
+    members = {group: [task.name for task in group_tasks] for group, group_tasks in GROUPS.items()}
+    titles = dict(GROUP_TITLES)
+    if comparable and any(name not in comparable for name in members["overall"]):
+        members[COMMON], titles[COMMON] = comparable, f"Mean of {len(comparable)} shared"
+    whole = [group for group, names in members.items() if all(name in by_name for name in names)]
+    tested = [group for group in whole if all(name in comparable for name in members[group])]
+    intervals = _group_intervals({group: members[group] for group in tested}, by_name, first, second)
+    differences = []
+    for group, names in members.items():
+        shared = [by_name[name] for name in names if name in by_name]
+        means: dict[str, Any] = {}
+        if group in whole:
+            a, b = (float(np.mean([getattr(task, side) for task in shared])) for side in ("first", "second"))
+            means = {"first": a, "second": b, "difference": b - a, "interval": intervals.get(group)}
+        differences.append(GroupDifference(group, titles[group], len(shared), len(names), **means))
+    return tuple(differences)
+
+
+def _group_intervals(
+    members: Mapping[str, Sequence[str]], by_name: Mapping[str, TaskDifference], first: Side, second: Side
+) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals of the groups' mean differences, in points; queries are resampled within their task."""
+    samples: list[NDArray[np.float64]] = []
+    columns: list[NDArray[np.float64]] = []
+    for name in dict.fromkeys(name for names in members.values() for name in names):
+        weight = np.array([1 / len(names) if name in names else 0.0 for names in members.values()])
+        if by_name[name].method is Method.PAIRED:
+            parts = [(1, _change(first, second, name))]
+        else:
+            parts = [(sign, _outcomes(side.result.tasks[name])) for sign, side in ((1, second), (-1, first))]
+        if any(len(values) < 2 for _, values in parts):
+            return {}
+        samples += [values for _, values in parts]
+        columns += [sign * weight for sign, _ in parts]
+    if not samples:
+        return {}
+    intervals = statistics.bootstrap_intervals(samples, np.stack(columns, axis=1))
+    return {group: _points(interval) for group, interval in zip(members, intervals, strict=True)}
+
+
+def _change(first: Side, second: Side, name: str) -> NDArray[np.float64]:
+    """Per query (n,): 1 where it is gained, -1 where it is lost, else 0."""
+    hit_a, hit_b = ((side.ranks[name].rank == 1).astype(np.float64) for side in (first, second))
+    return hit_b - hit_a
+
+
+def _hits(task: TaskResult) -> tuple[int, int]:
+    return round(task.metrics[PRIMARY_METRIC] * task.num_pred), task.num_pred
+
+
+def _outcomes(task: TaskResult) -> NDArray[np.float64]:
+    """Hits and misses (n,) of a task without ranks, in no order."""
+    hits, n = _hits(task)
+    return np.repeat([1.0, 0.0], [hits, n - hits])
+
+
+def _points(interval: Iterable[float]) -> tuple[float, float]:
+    low, high = (100 * float(bound) for bound in interval)
+    return low, high
+
+
+def _notes(tasks: Sequence[TaskDifference], first: Side, second: Side) -> list[str]:
+    notes = [f"{side.label} says nothing of its settings." for side in (first, second) if not settings_of(side)]
+    unknown = [side.label for side in (first, second) if not any(data_of(side, t) for t in side.result.tasks.values())]
+    notes += [f"{label} does not say on which data it was scored: equal data is assumed." for label in unknown]
+    if any(task.method is Method.UNPAIRED for task in tasks):
+        without = " and ".join(
+            side.label
+            for side in (first, second)
+            if any(t.method is Method.UNPAIRED and t.task not in side.ranks for t in tasks)
+        )
+        notes.append(f"{without}: no per-query ranks, so the tests take the queries as independent and see less.")
+    return notes
