@@ -8,10 +8,12 @@ from pathlib import Path
 class Checkpoint:
     """A checkpoint on disk: `source` as named (hub id or folder), `revision` the commit of a hub repository.
 
-    `name` is what the user called the model.
+    `name` is what the user called the model. `base` is the model under a LoRA, whose adapter then lies in `path`; None
+    for a whole model.
     """
 
     name: str
     source: str
     path: Path
     revision: str | None = None
+    base: "Checkpoint | None" = None

@@ -24,7 +24,7 @@ def is_adapter(folder: Path) -> bool:
 
 def base_name(folder: Path) -> str:
     """The base model that the adapter's config names: a hub id or a path on its author's machine."""
-    return str(_config(folder).base_model_name_or_path)
+    return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
 
 
 def attach(module: nn.Module, folder: Path, renames: Renames, *, merge: bool) -> None:
@@ -61,6 +61,7 @@ def _config(folder: Path) -> LoraConfig:
     if not isinstance(config, LoraConfig):
         raise MmebError(f"{folder} holds an adapter of type {config.peft_type}: only LoRA and DoRA can be loaded.")
     config.inference_mode = True
+    config.base_model_name_or_path = None  # peft would warn that the base lies elsewhere than on its author's machine
     return config
 
 
