@@ -63,6 +63,9 @@ class _Member(ImageRef):
 class TarImage(_Member):
     """An image in an uncompressed tar."""
 
+    def stamp(self) -> str:
+        return f"{self.archive.stat().st_mtime_ns}:{self.length}"
+
     def read(self) -> bytes:
         return self._first(self.length)
 
@@ -81,6 +84,9 @@ class ZipImage(_Member):
     method: int = zipfile.ZIP_STORED
     crc: int = 0
     encrypted: bool = False
+
+    def stamp(self) -> str:
+        return str(self.crc)
 
     def read(self) -> bytes:
         data = self._unpack(self.stored, self.length)
@@ -118,11 +124,8 @@ def index_archive(path: Path) -> Iterator[ImageRef]:
     try:
         members = _zip_members(path) if path.suffix == ".zip" else _tar_members(plain_tar(path))
         yield from (member for member in members if not is_macos_twin(member.name))
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        raise MmebError(
-            f"The archive {path} is cut off or damaged ({str(error).rstrip('.')}): download it again with "
-            "`mmeb data download`."
-        ) from None
+    except (zipfile.BadZipFile, tarfile.TarError) as error:
+        raise _damaged(path, error) from None
     except OSError as error:
         raise MmebError(f"The archive {path} can't be read: {error.strerror or error}.") from None
 
@@ -158,12 +161,28 @@ def plain_tar(path: Path) -> Path:
         with (
             replacing(plain) as aside,
             path.open("rb") as packed,
-            tqdm.wrapattr(packed, "read", total=size, desc=f"decompressing {path.name}", disable=None) as counted,
-            gzip.open(counted) as source,
+            gzip.open(packed) as source,
             aside.open("wb") as target,
+            tqdm(total=size, desc=f"decompressing {path.name}", unit="B", unit_scale=True, disable=None) as bar,
         ):
-            shutil.copyfileobj(source, target, 1 << 22)
+            while block := _next_block(source, path):
+                target.write(block)
+                bar.update(packed.tell() - bar.n)
     return plain
+
+
+def _next_block(source: gzip.GzipFile, path: Path) -> bytes:
+    try:
+        return source.read(1 << 22)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> MmebError:
+    return MmebError(
+        f"The archive {path} is cut off or damaged ({str(error).rstrip('.')}): delete it and download it again with "
+        "`mmeb data download`."
+    )
 
 
 def _is_current(plain: Path, packed: Path) -> bool:
@@ -189,6 +208,6 @@ def _zip_members(path: Path) -> Iterator[ZipImage]:
 def _tar_members(path: Path) -> Iterator[TarImage]:
     with tarfile.open(path, "r:") as archive:
         while (info := archive.next()) is not None:
-            archive.members = []  # it would keep every header that it has seen
+            archive.members = []  # type: ignore[attr-defined]  # it would keep every header that it has seen
             if info.isfile():
                 yield TarImage(path, info.name, info.offset_data, info.size, info.size)

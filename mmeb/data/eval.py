@@ -12,7 +12,7 @@ import numpy as np
 from mmeb.data.archives import is_archive
 from mmeb.data.images import ImageRef
 from mmeb.data.item import DataSource, EvalDataset, Item, Role
-from mmeb.data.rows import Codes, Rows, Side, factorize, read_rows
+from mmeb.data.rows import Codes, Side, factorize, read_rows
 from mmeb.data.sources import Source
 from mmeb.data.stores import ImageStore, canonical
 from mmeb.errors import MmebError
@@ -25,8 +25,7 @@ def load_eval(task: Task, source: Source) -> EvalDataset:
     Raises MmebError, naming task, row and file, for rows that are not as they should be and for images that are missing
     or leave their folder.
     """
-    if task.rows is not None:
-        source = OwnTaskSource(task.rows, task.images or task.rows.parent)
+    source = source_of(task, source)
     rows = read_rows(source.row_files(task), task)
     queries = _unique(task, rows.query, Role.QUERY, source, lambda position: position)
     candidates = _unique(task, rows.candidate, Role.CANDIDATE, source, rows.row_of)
@@ -41,6 +40,11 @@ def load_eval(task: Task, source: Source) -> EvalDataset:
         fingerprint=_fingerprint(queries, candidates, candidate_ids),
         notes=_notes(task, queries, candidates, candidate_ids),
     )
+
+
+def source_of(task: Task, source: Source) -> Source:
+    """Where a task's rows and images are: `source` for the benchmark's tasks, its own files for a user's."""
+    return source if task.rows is None else OwnTaskSource(task.rows, task.images or task.rows.parent)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class _Unique:
 
 
 def _unique(task: Task, side: Side, role: Role, source: Source, row_of: Callable[[int], int]) -> _Unique:
+    plain_names = [canonical(path) for path in side.paths]
     used, first = _first_positions(side.path_codes)
     images: dict[int, ImageRef | None] = {}
     known: dict[ImageRef, int] = {}
@@ -93,7 +98,7 @@ def _unique(task: Task, side: Side, role: Role, source: Source, row_of: Callable
         except MmebError as error:
             position = int(np.argmax(side.prompt_codes == prompt))
             raise MmebError(f"{task.name}, row {row_of(position)}: {error}") from None
-        names.append(canonical(side.paths[code]))
+        names.append(plain_names[code])
     return _Unique(items, names, ids)
 
 

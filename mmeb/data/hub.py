@@ -1,13 +1,17 @@
 """Repositories of the Hugging Face Hub: a branch becomes a commit once, and what goes wrong becomes a sentence."""
 
 import errno
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
+from filelock import FileLock
 from huggingface_hub import constants, errors
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from mmeb.errors import MmebError
 
@@ -18,6 +22,7 @@ DEFAULT_REVISIONS = {
 }
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")  # the ETag of a large file is its hash
 
 
 def is_offline(offline: bool) -> bool:
@@ -45,7 +50,7 @@ def resolve(repository: str, revision: str | None, *, offline: bool) -> str:
 
 def cached_files(repository: str, commit: str) -> list[str]:
     """The paths of the files of a commit that are in the local cache."""
-    snapshot = _cache(repository) / "snapshots" / commit
+    snapshot = place(repository, commit, "", None)
     return sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
 
 
@@ -57,16 +62,70 @@ def list_files(repository: str, commit: str) -> dict[str, int]:
 
 
 def fetch(repository: str, commit: str, file: str, *, offline: bool, folder: Path | None = None) -> Path:
-    """One file of a commit: from the cache, or downloaded into it (or into `folder`), taken up where it broke off."""
-    if is_offline(offline):
-        path = _cache(repository) / "snapshots" / commit / file
-        if not path.is_file():
-            raise MmebError(_NOT_CACHED.format(what=f"{file} of {repository} at {commit[:8]}"))
+    """One file of a commit: from the cache, or downloaded into it (or into `folder`).
+
+    What broke off is taken up where it stopped, by the next call too: the client's own downloads start anew then, and
+    the images are one file of gigabytes. Processes that want the same file wait for the first of them.
+    """
+    path = place(repository, commit, file, folder)
+    if path.is_file():
         return path
+    if is_offline(offline):
+        raise MmebError(_NOT_CACHED.format(what=f"{file} of {repository} at {commit[:8]}"))
     with plain_errors(repository, file):
-        return Path(
-            huggingface_hub.hf_hub_download(repository, file, repo_type="dataset", revision=commit, local_dir=folder)
+        part = _part(repository, commit, file, folder)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{part}.lock"):
+            if not path.is_file():
+                etag = _download(repository, commit, file, part)
+                if folder is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    part.replace(path)
+                else:
+                    part.replace(part.with_name(etag))
+                    # The client finds the blob in its place and adds what else its cache holds.
+                    huggingface_hub.hf_hub_download(repository, file, repo_type="dataset", revision=commit)
+    return path
+
+
+def place(repository: str, commit: str, file: str, folder: Path | None) -> Path:
+    """Where `fetch` puts a file."""
+    return (_cache(repository) / "snapshots" / commit if folder is None else folder) / file
+
+
+def fetched_bytes(repository: str, commit: str, file: str, folder: Path | None) -> int:
+    """How much of a file that is not in its place yet has arrived."""
+    part = _part(repository, commit, file, folder)
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _part(repository: str, commit: str, file: str, folder: Path | None) -> Path:
+    """Where a file lies until it is whole."""
+    name = hashlib.sha256(f"{repository}/{commit}/{file}".encode()).hexdigest()[:32]
+    return (_cache(repository) / "blobs" if folder is None else folder / ".cache") / f"{name}.part"
+
+
+def _download(repository: str, commit: str, file: str, part: Path) -> str:
+    """Fill `part` with the rest of the file and check it; returns the file's ETag."""
+    url = huggingface_hub.hf_hub_url(repository, file, repo_type="dataset", revision=commit)
+    known = huggingface_hub.get_hf_file_metadata(url)
+    with part.open("ab") as target:
+        http_get(
+            url,
+            target,
+            resume_size=target.tell(),
+            headers=build_hf_headers(),
+            expected_size=known.size,
+            displayed_filename=file,
         )
+    with part.open("rb") as source:
+        is_whole = (
+            not _SHA256.fullmatch(known.etag or "") or hashlib.file_digest(source, "sha256").hexdigest() == known.etag
+        )
+    if not is_whole:
+        part.unlink()
+        raise MmebError(f"{file} of {repository} arrived damaged, its checksum is wrong: run the same command again.")
+    return known.etag or part.stem
 
 
 _NOT_CACHED = (
@@ -117,8 +176,8 @@ def _unreachable(what: str, error: BaseException) -> str:
     if "Protocol" in type(error).__name__ or "Read" in type(error).__name__:
         return f"The download of {what} broke off: run the same command again, it is resumed."
     return (
-        f"The hub cannot be reached for {what} ({type(error).__name__}): check the network or HF_ENDPOINT, give a folder "
-        "with --data, or use the built-in demo with `--data demo`."
+        f"The hub cannot be reached for {what} ({type(error).__name__}): check the network or HF_ENDPOINT, name a "
+        "folder with --data, or use the built-in demo with `--data demo`."
     )
 
 

@@ -29,6 +29,10 @@ class ImageRef(ABC):
         """The first bytes of the file, at least HEAD_BYTES of them or all."""
         return self.read()
 
+    def stamp(self) -> str:
+        """What changes when the content behind `key` does; cheap, read from no pixel."""
+        return ""
+
     def decode(self) -> Image.Image:
         """The image as stored: its own mode, no EXIF turn. Raises MmebError where it is missing, broken or a bomb."""
         data = self.read()
@@ -80,6 +84,13 @@ class FileImage(ImageRef):
     @property
     def key(self) -> str:  # type: ignore[override]
         return str(self.path)
+
+    def stamp(self) -> str:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return ""  # reading it will say what is wrong
+        return f"{status.st_size}:{status.st_mtime_ns}"
 
     def read(self) -> bytes:
         return self._read(-1)

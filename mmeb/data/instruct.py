@@ -1,8 +1,7 @@
 """Prompts from rows that keep the instruction apart (MMEB_Test_Instruct), as the reference's main branch builds them.
 
-Byte for byte, for the models that are fed the strings: which white space follows the placeholder, whether a space before
-a newline goes, and what ends a string differs by kind of task (VLM2Vec, branch main, commit 6e1e1d4,
-src/data/eval_dataset/image_{cls,qa,i2t,t2i,i2i_vg}*.py).
+Byte for byte: which white space follows the placeholder, whether a space before a newline goes, and what ends a string
+differs by kind of task (VLM2Vec, branch main, commit 6e1e1d4, src/data/eval_dataset/image_*.py).
 """
 
 from mmeb.tasks import PLACEHOLDER, MetaTask, Modality, Prompt, Task

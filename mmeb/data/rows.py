@@ -41,6 +41,13 @@ class Side:
     paths: list[str]  # "" stands for no image
     path_codes: Codes  # (n,)
 
+    def used_paths(self) -> list[str]:
+        return [self.paths[code] for code in np.unique(self.path_codes)]
+
+    def pairs(self) -> Codes:
+        """(n,), equal where prompt and path are."""
+        return factorize(self.prompt_codes.astype(np.int64) * len(self.paths) + self.path_codes)[0]
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -197,8 +204,8 @@ def _check_lengths(task: Task, texts: Codes, paths: Codes) -> None:
     if len(unequal):
         row = unequal[0]
         raise MmebError(
-            f"{task.name}, row {row}: {texts[row]} candidate texts, but {paths[row]} candidate images; the lists are to "
-            f"be of one length ({len(unequal)} such rows)."
+            f"{task.name}, row {row}: {texts[row]} candidate texts, but {paths[row]} candidate images; the lists are "
+            f"to be of one length ({len(unequal)} such rows)."
         )
     empty = np.flatnonzero((texts == 0) & (paths == 0))
     if len(empty):

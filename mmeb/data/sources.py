@@ -1,5 +1,6 @@
 """Where the rows and images of the benchmark come from: the hub, a folder, or the built-in demo."""
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from mmeb.errors import MmebError
 from mmeb.tasks import Task
 
 DEMO_MARKER = "mmeb-demo.json"  # lies in a demo's folder, so that its scores never pass for real ones
+DOWNLOAD_MARKER = "mmeb-data.json"  # lies in a downloaded folder, and says which commit it holds
 
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.")
 _TRAINING = ("train", "original", "diverse_instruction")
@@ -55,17 +57,19 @@ def open_source(data: str | Path, *, revision: str | None = None, offline: bool 
     """
     if str(data) in HUB_REPOSITORIES:
         return HubSource.open(str(data), revision, offline=offline)
-    if revision is not None:
-        raise MmebError(f"--revision is for data from the hub, not for {data}.")
     if str(data) == "demo":
         from mmeb.data.demo import demo_folder
 
-        return FolderSource(demo_folder())
-    folder = Path(data).expanduser()
+        folder = demo_folder()
+    else:
+        folder = Path(data).expanduser()
     if not folder.is_dir():
         names = ", ".join((*HUB_REPOSITORIES, "demo"))
         raise MmebError(f"There is no folder {folder}: --data takes {names}, or a folder.")
-    return FolderSource(folder.resolve())
+    source = FolderSource(folder.resolve())
+    if revision not in {None, source.describe().revision}:
+        raise MmebError(f"{folder} does not hold revision {revision}: --revision chooses among commits on the hub.")
+    return source
 
 
 def row_files(files: Iterable[str], task: Task) -> list[str]:
@@ -102,8 +106,13 @@ class FolderSource(Source):
     folder: Path
 
     def describe(self) -> DataSource:
-        is_demo = any((top / DEMO_MARKER).is_file() for top in self._tops)
-        return DataSource("demo" if is_demo else "folder", str(self.folder))
+        if any((top / DEMO_MARKER).is_file() for top in self._tops):
+            return DataSource("demo", str(self.folder))
+        for marker in (top / DOWNLOAD_MARKER for top in self._tops):
+            if marker.is_file():
+                known = json.loads(marker.read_text(encoding="utf-8"))
+                return DataSource("folder", known["repository"], known["revision"])
+        return DataSource("folder", str(self.folder))
 
     def row_files(self, task: Task) -> list[Path]:
         for top in self._tops:
@@ -111,8 +120,8 @@ class FolderSource(Source):
             if found := row_files([path.relative_to(top).as_posix() for path in places if path.is_file()], task):
                 return [top / file for file in found]
         raise MmebError(
-            f"{self.folder} has no rows of {task.name}: expected {task.name}/test-*.parquet or {task.name}.jsonl, in it "
-            "or in its folder MMEB-eval."
+            f"{self.folder} has no rows of {task.name}: expected {task.name}/test-*.parquet or {task.name}.jsonl, "
+            "in it or in its folder MMEB-eval."
         )
 
     @cached_property
@@ -174,8 +183,8 @@ class HubSource(Source):
         if not files:
             place = "local cache" if hub.is_offline(self.offline) else "repository"
             raise MmebError(
-                f"The {place} has no rows of {task.name} ({self.repository.rows} at {self.rows_commit[:8]}): fetch them "
-                "with `mmeb data download` where there is a network, or use `--data demo`."
+                f"The {place} has no rows of {task.name} ({self.repository.rows} at {self.rows_commit[:8]}): "
+                "fetch them with `mmeb data download` where there is a network, or use `--data demo`."
             )
         return [hub.fetch(self.repository.rows, self.rows_commit, file, offline=self.offline) for file in files]
 
