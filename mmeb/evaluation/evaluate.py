@@ -58,7 +58,14 @@ def evaluate(
     check = quick_check(model)
     description = source.describe()
     identity = run_identity(model, description, limit)
-    run = {"identity": identity, "hardware": hardware(model), "check": check, "started": now()}
+    parameters = sum(parameter.numel() for parameter in model.module.parameters())
+    run = {
+        "identity": identity,
+        "parameters": parameters,
+        "hardware": hardware(model),
+        "check": check,
+        "started": now(),
+    }
     folder.open(run, fresh=fresh)
     cache = VectorCache(folder.cache)
     encoder = Encoder(model, batch_size, workers, progress, cache)
@@ -89,15 +96,13 @@ def collect(folder: RunFolder) -> RunResult:
     metadata = {
         "model_name": model["name"],
         "model_backbone": model["adapter"],
-        "model_size": model.get("size_b"),
-        "embedding_dimension": model.get("dim"),
-        "max_length_tokens": model.get("max_length"),
-        "model_release_date": None,
+        "model_size": round(run["parameters"] / 1e9, 3),  # billions, as the leaderboard counts
+        "embedding_dimension": model["dim"],
         "data_source": "Self-Reported",
-        "url": model.get("url"),
         "report_generated_date": now(),
     }
-    return RunResult(metadata, results, {**identity, "hardware": run.get("hardware"), "check": run.get("check")})
+    provenance = {**identity, **{key: run[key] for key in ("parameters", "hardware", "check", "started")}}
+    return RunResult(metadata, results, provenance)
 
 
 def _custom_tasks(folder: RunFolder) -> list[str]:

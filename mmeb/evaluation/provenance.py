@@ -38,7 +38,7 @@ def library_versions() -> dict[str, str]:
 def run_identity(model: EmbeddingModel, source: DataSource, limit: int | None) -> dict[str, Any]:
     """All that moves a score: a run is resumed only where this is equal."""
     return {
-        "model": model.provenance,
+        "model": {"name": model.name, "dim": model.dim, **model.provenance},
         "data": {"kind": source.kind, "repository": source.repository, "revision": source.revision},
         "limit": limit,
         "libraries": library_versions(),
