@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.base import Backbone, EncodedRow
 from mmeb.models.backbones.phi3_v_image import TOKENS_PER_CROP, crop_grid, make_crops, n_image_tokens, token_layout
-from mmeb.models.backbones.phi3_v_load import load_module, read_config
+from mmeb.models.backbones.phi3_v_load import load_module, load_tokenizer, read_config
 from mmeb.models.backbones.phi3_v_module import Phi3VModule
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.tasks import PLACEHOLDER
@@ -51,7 +50,7 @@ class Phi3VBackbone(Backbone):
         self.positions: int = config["max_position_embeddings"]
         self.window: int = config["original_max_position_embeddings"]
         self.max_length = min(max_length or MAX_LENGTH, self.positions)
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint.path, local_files_only=True)
+        self.tokenizer = load_tokenizer(checkpoint)
         self.bos = config.get("bos_token_id", 1)
 
     def encode(self, prompt: str, image: Image.Image | None) -> EncodedRow:

@@ -10,6 +10,7 @@ from accelerate import dispatch_model, infer_auto_device_map, init_empty_weights
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.phi3_v_module import Phi3VModule
@@ -33,6 +34,15 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
     return config
 
 
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
+    """The checkpoint's `tokenizer.json` as it stands. Raises MmebError where it is missing or broken."""
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(checkpoint.path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        file = checkpoint.path / "tokenizer.json"
+        raise MmebError(f"{file} is missing or broken: download {checkpoint.source} again.") from error
+
+
 def load_module(
     config: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype
 ) -> Phi3VModule:
@@ -50,7 +60,7 @@ def load_module(
     }
     _check(weights, module.state_dict(), checkpoint)
     module.load_state_dict(weights, assign=True)
-    module.requires_grad_(True).eval()
+    module.eval()
     if device == "auto":
         dispatch_model(module, infer_auto_device_map(module, no_split_module_classes=NOT_SPLIT, dtype=dtype))
         return module

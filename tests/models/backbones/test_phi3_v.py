@@ -76,9 +76,9 @@ def assert_same_predictions(reference: Reference, task: str, backbone: Phi3VBack
         vectors[side] = dict(zip(rows, found, strict=True))
     data = pd.read_parquet(GOLDEN / "data/MMEB-eval" / task)
     chosen = []
-    for row in data.itertuples():
-        query = vectors["qry"][row.qry_text, row.qry_img_path]
-        candidates = [vectors["tgt"][key] for key in zip(row.tgt_text, row.tgt_img_path, strict=True)]
+    for row in data.to_dict("records"):
+        query = vectors["qry"][row["qry_text"], row["qry_img_path"]]
+        candidates = [vectors["tgt"][key] for key in zip(row["tgt_text"], row["tgt_img_path"], strict=True)]
         chosen.append(int(np.argmax(np.stack(candidates) @ query)))
     assert chosen == reference.arrays[f"{task}/pred"].tolist()
 

@@ -1,0 +1,165 @@
+"""Phi-3.5-V at its full size with random weights: does it load, how long does it take, how much memory does it need?
+
+    python benchmarks/phi3_v_full_size.py                  # one image with text and one text
+    python benchmarks/phi3_v_full_size.py --device cuda    # and 100 items at num_crops 4 and 16, against padded crops
+                                                           # and the language-model head
+
+A checkpoint of 8 GB in the official format is written into a temporary folder first (`--folder` keeps it).
+"""
+
+import json
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from accelerate import init_empty_weights
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmeb.data.item import Item
+from mmeb.models.backbones.phi3_v_module import Phi3VModule
+from mmeb.models.base import Batch
+from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.vlm2vec import Phi35VModel
+
+TOKENIZER = Path(__file__).parents[1] / "tests/golden/ckpt/phi3_v"
+PROMPT = "<|image_1|>\nRepresent the given image with the following question: What is beside the river?\n"
+SIZES = [(640, 480), (480, 640), (500, 375), (1024, 1024), (1280, 400), (300, 900)]  # pixels
+BATCH = 10
+OFFICIAL: dict[str, Any] = {
+    "model_type": "phi3_v",
+    "vocab_size": 32064,
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 131072,
+    "original_max_position_embeddings": 4096,
+    "sliding_window": 262144,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "rope_scaling": {"type": "su", "short_factor": [1.1] * 48, "long_factor": np.linspace(1, 64, 48).tolist()},
+    "pad_token_id": 32000,
+    "img_processor": {"name": "clip_vision_model", "image_dim_out": 1024, "num_img_tokens": 144},
+    "embd_layer": {
+        "embedding_cls": "image",
+        "hd_transform_order": "sub_glb",
+        "projection_cls": "mlp",
+        "use_hd_transform": True,
+        "with_learnable_separator": True,
+    },
+}
+
+
+def write_checkpoint(folder: Path) -> None:
+    """Random weights in bf16, a file per decoder layer so that little is in memory at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(OFFICIAL))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TOKENIZER / name, folder / name)
+    with init_empty_weights():
+        shapes = {name: weight.shape for name, weight in Phi3VModule(OFFICIAL).state_dict().items()}
+    shapes["lm_head.weight"] = shapes["model.embed_tokens.weight"]
+    generator = torch.Generator().manual_seed(0)
+    files: dict[str, str] = {}
+    for name in shapes:
+        part = name.split(".")[2] if name.startswith("model.layers.") else "rest"
+        files[name] = f"model-{part}.safetensors"
+    for file in sorted(set(files.values())):
+        weights = {
+            name: torch.ones(shapes[name], dtype=torch.bfloat16)
+            if "norm" in name and name.endswith("weight")
+            else torch.empty(shapes[name], dtype=torch.bfloat16).normal_(0, 0.02, generator=generator)
+            for name in shapes
+            if files[name] == file
+        }
+        save_file(weights, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+
+
+def items(count: int) -> list[Item]:
+    rng = np.random.default_rng(0)
+    sizes = [SIZES[number % len(SIZES)] for number in range(count)]
+    pixels = [rng.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8) for width, height in sizes]
+    images = [Image.fromarray(small).resize(size) for small, size in zip(pixels, sizes, strict=True)]
+    return [Item(PROMPT, image=image) for image in images]
+
+
+@contextmanager
+def timed(label: str, device: torch.device) -> Iterator[None]:
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    yield
+    if cuda:
+        torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    click.echo(f"{label}: {time.perf_counter() - start:.2f} s, peak {peak / 2**30:.2f} GiB")
+
+
+def load(folder: Path, device: torch.device, num_crops: int) -> Phi35VModel:
+    checkpoint = Checkpoint("full size", "random weights", folder)
+    return Phi35VModel.load(checkpoint, device=device, dtype=torch.bfloat16, options={"num_crops": str(num_crops)})
+
+
+def padded_forward(model: Phi35VModel, batch: Batch, head: Tensor, num_crops: int) -> Tensor:
+    """The slow way to the same hidden states: every image padded to `num_crops` crops, logits for every token."""
+    crops = batch.inputs["crops"]
+    missing = batch.size * (num_crops + 1) - len(crops)
+    padded = torch.cat([crops, crops.new_zeros(missing, *crops.shape[1:])])
+    return (model.backbone.forward({**batch.inputs, "crops": padded}) @ head.T).float()
+
+
+def compare(folder: Path, device: torch.device, num_crops: int, count: int) -> None:
+    """Ours against padded crops and language-model head: the forward pass alone, `count` items in batches."""
+    model = load(folder, device, num_crops)
+    head = torch.randn(OFFICIAL["vocab_size"], model.dim, device=device, dtype=model.dtype)
+    made = items(count)
+    batches = [model.preprocess(made[start : start + BATCH]).to(device) for start in range(0, count, BATCH)]
+    ways: dict[str, Callable[[Batch], Tensor]] = {
+        "only the crops there are, no head": model.embed,
+        "padded crops and head": lambda batch: padded_forward(model, batch, head, num_crops),
+    }
+    for label, way in ways.items():
+        way(batches[0])  # warm-up
+        with timed(f"{count} items, num_crops {num_crops}, {label}", device):
+            for batch in batches:
+                way(batch)
+
+
+@click.command(help=__doc__)
+@click.option("--device", default="cpu")
+@click.option("--count", default=100, show_default=True, help="Items of the comparison on a GPU.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the checkpoint is kept, for a second run.")
+def main(device: str, count: int, folder: Path | None) -> None:
+    with tempfile.TemporaryDirectory() as temporary, torch.inference_mode():
+        folder = folder or Path(temporary)
+        if not (folder / "model.safetensors.index.json").is_file():
+            write_checkpoint(folder)
+        place = torch.device(device)
+        with timed("load", place):
+            model = load(folder, place, num_crops=4)
+        for label, item in (("image with text", items(1)[0]), ("text", Item("What is beside the river?\n"))):
+            with timed(label, place):
+                batch = model.preprocess([item])
+                vector = model.embed(batch.to(place))
+            click.echo(f"  {batch.tokens} tokens, finite: {bool(vector.isfinite().all())}")
+        if place.type == "cuda":
+            del model
+            for num_crops in (4, 16):
+                compare(folder, place, num_crops, count)
+
+
+if __name__ == "__main__":
+    main()
