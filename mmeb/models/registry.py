@@ -1,0 +1,174 @@
+"""Which adapters and models there are: names to code and checkpoints. Imports no torch."""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmeb.errors import MmebError
+from mmeb.models.entries import ENTRIES, ModelEntry
+
+if TYPE_CHECKING:
+    from mmeb.models.base import EmbeddingModel
+
+GROUP = "mmeb.models"  # the entry points by which other packages add adapters and models
+
+ADAPTERS: dict[str, str] = {
+    "clip": "mmeb.models.clip:ClipModel",
+    "open_clip": "mmeb.models.open_clip:OpenClipModel",
+    "siglip": "mmeb.models.siglip:SiglipModel",
+    "blip": "mmeb.models.blip:BlipModel",
+    "blip2": "mmeb.models.blip2:Blip2Model",
+    "e5v": "mmeb.models.e5_v:E5VModel",
+    "phi35v": "mmeb.models.vlm2vec:Phi35VModel",
+    "llava-next": "mmeb.models.vlm2vec:LlavaNextModel",
+    "qwen2-vl": "mmeb.models.vlm2vec:Qwen2VLModel",
+    "qwen2.5-vl": "mmeb.models.vlm2vec:Qwen25VLModel",
+    "demo": "mmeb.models.demo:DemoModel",
+}
+
+# Which adapter a checkpoint's `model_type` means, where there is but one. LLaVA-NeXT is VLM2Vec's and E5-V's.
+ADAPTER_BY_MODEL_TYPE = {
+    "clip": "clip",
+    "siglip": "siglip",
+    "siglip2": "siglip",
+    "blip": "blip",
+    "blip-2": "blip2",
+    "phi3_v": "phi35v",
+    "qwen2_vl": "qwen2-vl",
+    "qwen2_5_vl": "qwen2.5-vl",
+}
+
+
+def load_model(
+    name: str,
+    *,
+    adapter: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    options: Mapping[str, str] | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    device_map: str | None = None,
+) -> "EmbeddingModel":
+    """Load a model by its registered name, its hub id, or its folder.
+
+    `adapter` is the model's family where its name or its `config.json` does not tell. `device` is cuda where there is
+    one, else cpu; `dtype` bfloat16 on a GPU, float32 on the CPU; `device_map="auto"` spreads the model over all GPUs.
+    `options` are the adapter's, over the registry's. `revision` is a commit, branch or tag of a hub repository; with
+    `offline` no call leaves the machine. Raises MmebError for a mistake in any of these, a checkpoint that does not
+    fit the adapter, and too little memory.
+    """
+    from mmeb.models.loading import load
+
+    entry = find_entry(name, adapter)
+    return load(
+        replace(entry, revision=revision or entry.revision),
+        device=device,
+        dtype=dtype,
+        options=options or {},
+        offline=offline,
+        device_map=device_map,
+    )
+
+
+def list_entries() -> tuple[ModelEntry, ...]:
+    """All registered models, our own first."""
+    return (*ENTRIES, *(entry for plugin in _plugins() for entry in _plugin_entries(plugin)))
+
+
+def list_adapters() -> list[str]:
+    """The short names of all adapters, our own first."""
+    others = [plugin.name for plugin in _plugins() if isinstance(_load(plugin), type)]
+    return [*ADAPTERS, *others]
+
+
+def find_entry(name: str, adapter: str | None = None) -> ModelEntry:
+    """The registered model of this name or hub id; an entry made for the purpose for another hub id or a folder.
+
+    `adapter`, where given, goes over the entry's. The adapter of a hub id may be empty: its `config.json`, once
+    downloaded, tells. Raises MmebError, with the nearest names, for a name that is none of these.
+    """
+    entry = _registered(name) or _unregistered(name)
+    return entry if adapter is None else replace(entry, adapter=adapter)
+
+
+def adapter_class(adapter: str) -> "type[EmbeddingModel]":
+    """The class of an adapter: a short name, or `module:Class`. Raises MmebError where there is none."""
+    if adapter in ADAPTERS:
+        target = ADAPTERS[adapter]
+    elif ":" in adapter:
+        target = adapter
+    else:
+        for plugin in _plugins():
+            if plugin.name == adapter and isinstance(found := _load(plugin), type):
+                return found
+        raise MmebError(f"There is no adapter {adapter!r}: {_nearest(adapter, list_adapters(), 'adapters')}")
+    module, _, attribute = target.partition(":")
+    try:
+        loaded: type[EmbeddingModel] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise MmebError(f"The adapter {adapter} can't be imported from {target}: {error}.") from error
+    return loaded
+
+
+def _registered(name: str) -> ModelEntry | None:
+    for entry in ENTRIES:
+        if name == entry.name:
+            return entry
+    for entry in ENTRIES:
+        if name == entry.source:
+            return replace(entry, name=name)
+    for plugin in _plugins():  # loaded only where our own names don't do: they may import anything
+        for entry in _plugin_entries(plugin):
+            if name in (entry.name, entry.source):
+                return replace(entry, name=name)
+    return None
+
+
+def _unregistered(name: str) -> ModelEntry:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ModelEntry(name, "", str(folder.resolve()))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and all(name.split("/")):
+        return ModelEntry(name, "", name)
+    if "/" in name:
+        raise MmebError(f"There is no folder {name}: --model takes a registered name, a hub id or a folder.")
+    names = [entry.name for entry in list_entries()]
+    raise MmebError(f"There is no model {name!r}: {_nearest(name, names, 'models')}")
+
+
+def _nearest(name: str, known: list[str], what: str) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    near = near or [candidate for candidate in known if name.lower() in candidate][:3]
+    return f"did you mean {' or '.join(near)}?" if near else f"the {what} are {', '.join(known)}."
+
+
+@cache
+def _plugins() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))
+
+
+def _load(plugin: EntryPoint) -> object:
+    try:
+        return plugin.load()
+    except Exception as error:
+        package = plugin.dist.name if plugin.dist else plugin.value
+        raise MmebError(
+            f"The entry point {plugin.name} of the package {package} can't be loaded ({error}): update or remove it."
+        ) from error
+
+
+def _plugin_entries(plugin: EntryPoint) -> tuple[ModelEntry, ...]:
+    """The models that an entry point adds: its value is an adapter's class, a ModelEntry or several of them."""
+    loaded = _load(plugin)
+    if isinstance(loaded, type):
+        return ()
+    found = (loaded,) if isinstance(loaded, ModelEntry) else loaded
+    if isinstance(found, tuple | list) and all(isinstance(entry, ModelEntry) for entry in found):
+        return tuple(found)
+    raise MmebError(f"The entry point {plugin.name} ({plugin.value}) is neither an adapter's class nor a ModelEntry.")
