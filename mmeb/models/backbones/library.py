@@ -138,6 +138,7 @@ def load_module(
             dtype=dtype,
             device_map="auto" if device == "auto" else {"": torch.device(device)},
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to name them below
             local_files_only=True,
         )
     except (RuntimeError, OSError, SafetensorError) as error:
@@ -146,11 +147,15 @@ def load_module(
         logging.set_verbosity(verbosity)
         if progress_bar:
             logging.enable_progress_bar()
-    unexpected = sorted(set(report["unexpected_keys"]) - set(LM_HEADS))
-    for keys, what in ((report["missing_keys"], "lacks"), (unexpected, "has no place for")):
-        if keys:
+    wrong = {
+        "lacks": report["missing_keys"],
+        "has no place for": set(report["unexpected_keys"]) - set(LM_HEADS),
+        "wants another shape for": {name for name, *_ in report["mismatched_keys"]},
+    }
+    for what, names in wrong.items():
+        if names:
             raise MmebError(
-                f"The checkpoint {checkpoint.source} does not fit its config: the model {what} "
-                f"{len(keys)} weights, such as {min(keys)}."
+                f"The checkpoint {checkpoint.source} does not fit its config.json: the model {what} "
+                f"{len(names)} of its weights, such as {min(names)}."
             )
     return module.eval()
