@@ -17,7 +17,8 @@ from mmeb.models.base import EmbeddingModel
 from mmeb.results.atomic import replacing
 
 _KEY = "mmeb_reference"  # of the safetensors header; its value is JSON
-_MAY_DIFFER = {"dtype"}  # of the provenance: what a reference is there to try, beside libraries and hardware
+# Of the provenance: what a reference is there to try, beside libraries and hardware; and where equal files lie.
+_MAY_DIFFER = {"dtype", "name", "checkpoint"}
 
 
 @dataclass(frozen=True)

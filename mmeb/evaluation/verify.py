@@ -162,7 +162,8 @@ def _sound(model: EmbeddingModel, vectors: Mapping[str, Vectors]) -> list[Check]
     broken = [name for name, vector in vectors.items() if not np.isfinite(vector).all()]
     norms = {name: abs(float(np.linalg.norm(vector)) - 1) for name, vector in vectors.items()}
     worst, off = _worst(norms)
-    cosine = mean_pairwise_cosine(stacked)
+    with np.errstate(invalid="ignore"):
+        cosine = mean_pairwise_cosine(stacked / np.linalg.norm(stacked, axis=1, keepdims=True))
     assert cosine is not None  # there are many probes
     allowed = UNIT_NORM.get(model.dtype, UNIT_NORM_FLOAT32)
     return [
