@@ -139,8 +139,12 @@ def _cache(repository: str) -> Path:
 
 
 @contextmanager
-def plain_errors(repository: str, file: str = "") -> Iterator[None]:
-    """Turn what the hub's client raises into one plain sentence."""
+def plain_errors(
+    repository: str,
+    file: str = "",
+    instead: str = "name a folder with --data, or use the built-in demo with `--data demo`",
+) -> Iterator[None]:
+    """Turn what the hub's client raises into one plain sentence; `instead` is what to do without the hub."""
     what = f"{file} of {repository}" if file else repository
     try:
         yield
@@ -154,16 +158,18 @@ def plain_errors(repository: str, file: str = "") -> Iterator[None]:
             "in with `hf auth login` if it is private."
         ) from None
     except errors.RevisionNotFoundError:
-        raise MmebError(f"{repository} has no such revision: leave --revision out, or take a commit of its.") from None
+        raise MmebError(
+            f"{repository} has no such revision: name none, or a branch, tag or commit that it has."
+        ) from None
     except errors.RemoteEntryNotFoundError:
         raise MmebError(f"The hub has no {what}: the repository is not laid out as expected.") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise MmebError(_unreachable(what, error.__cause__ or error)) from None
+        raise MmebError(_unreachable(what, error.__cause__ or error, instead)) from None
     except errors.HfHubHTTPError as error:
         hint = "log in with `hf auth login`" if _status(error) in {401, 403} else "try again later"
         raise MmebError(f"The hub answered HTTP {_status(error)} for {what}: {hint}.") from None
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # the HTTP client's own, which differs by version
-        raise MmebError(_unreachable(what, error)) from None
+        raise MmebError(_unreachable(what, error, instead)) from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise MmebError(f"There is no space left for {what} in {constants.HF_HUB_CACHE}; free some.") from None
@@ -172,12 +178,11 @@ def plain_errors(repository: str, file: str = "") -> Iterator[None]:
         raise MmebError(f"The download of {what} broke off: run the same command again, it is resumed.") from None
 
 
-def _unreachable(what: str, error: BaseException) -> str:
+def _unreachable(what: str, error: BaseException, instead: str) -> str:
     if "Protocol" in type(error).__name__ or "Read" in type(error).__name__:
         return f"The download of {what} broke off: run the same command again, it is resumed."
     return (
-        f"The hub cannot be reached for {what} ({type(error).__name__}): check the network or HF_ENDPOINT, name a "
-        "folder with --data, or use the built-in demo with `--data demo`."
+        f"The hub cannot be reached for {what} ({type(error).__name__}): check the network or HF_ENDPOINT, {instead}."
     )
 
 
