@@ -6,6 +6,8 @@ from typing import Any, Self
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation import probes
@@ -13,7 +15,6 @@ from mmeb.evaluation.reference import load_reference, save_reference
 from mmeb.evaluation.verify import quick_check, verify_model
 from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
-from torch import Tensor, nn
 
 DIM = 24
 
