@@ -1,0 +1,145 @@
+"""A run's failures as one HTML page that needs nothing but itself."""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from tqdm import tqdm
+
+from mmeb.data.eval import load_eval
+from mmeb.data.item import EvalDataset, Item
+from mmeb.data.sources import Source, open_source
+from mmeb.errors import MmebError
+from mmeb.leaderboard.aggregate import GROUP_TITLES, averages, coverage, percent
+from mmeb.leaderboard.render import mean_or_coverage, one_decimal
+from mmeb.report.gallery import Gallery, gallery
+from mmeb.report.thumbnails import thumbnail
+from mmeb.results.atomic import write_text
+from mmeb.results.ranks import Ranks
+from mmeb.results.schema import TaskResult
+from mmeb.results.store import RESULTS_FILE, RunFolder
+from mmeb.tasks import PRIMARY_METRIC, TASKS, MetaTask, Task, get_tasks
+
+EXAMPLES = 20
+_LONGEST_TEXT = 400  # characters of a text on the page
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """What the page shows of one task."""
+
+    task: Task
+    result: TaskResult
+    gallery: Gallery
+
+    @property
+    def score(self) -> float:
+        return percent(self.result.metrics[PRIMARY_METRIC])
+
+
+def write_report(
+    run: Path,
+    output: Path,
+    *,
+    data: str | None = None,
+    tasks: str | None = None,
+    examples: int = EXAMPLES,
+    offline: bool = False,
+    progress: bool = False,
+) -> list[str]:
+    """Write the page of the run folder `run` to `output`; return the names of the tasks asked for that it lacks.
+
+    `data` is where the run's data lies now, by default where the run took it from; `tasks` are by default all that
+    are done. Raises MmebError where there is no run, no such task in it, or the data is not what was scored.
+    """
+    folder = RunFolder(run.parent if run.name == RESULTS_FILE else run)
+    recorded = folder.recorded()
+    if recorded is None:
+        raise MmebError(f"{folder.path} is no run folder; `mmeb run` makes one.")
+    identity = recorded["identity"]
+    asked = get_tasks(tasks) if tasks else list(TASKS)
+    done = {task: result for task in asked if (result := folder.read_task(task.name)) is not None}
+    if not done:
+        named = f" of {tasks}" if tasks else ""
+        raise MmebError(f"{folder.path} has no finished task{named}.")
+    source = _source(identity, data, offline)
+    pages = []
+    for task, result in tqdm(done.items(), desc="tasks", unit="task", disable=not progress):
+        dataset = _dataset(task, result, source, identity.get("limit"))
+        ranks = folder.read_ranks(task.name)
+        _check_rows(task, ranks, dataset)
+        pages.append(TaskPage(task, result, gallery(ranks, dataset, examples)))
+    write_text(output, render(pages, recorded))
+    return [task.name for task in asked if task not in done] if tasks else []
+
+
+def _source(identity: Mapping[str, Any], data: str | None, offline: bool) -> Source:
+    if data is not None:
+        return open_source(data, offline=offline)
+    recorded = identity["data"]
+    if Path(recorded["repository"]).is_dir() or recorded["kind"] == "folder":
+        return open_source(recorded["repository"])
+    return open_source(recorded["kind"], revision=recorded["revision"], offline=offline)
+
+
+def _dataset(task: Task, result: TaskResult, source: Source, limit: int | None) -> EvalDataset:
+    dataset = load_eval(task, source)
+    if limit is not None:
+        dataset = dataset.head(limit)
+    scored = result.provenance.get("data", {}).get("fingerprint")
+    if scored != dataset.fingerprint:
+        raise MmebError(
+            f"{task.name}: the data in {dataset.source.repository} is not what the run was scored on; "
+            "name the run's data with --data."
+        )
+    return dataset
+
+
+def _check_rows(task: Task, ranks: Ranks, dataset: EvalDataset) -> None:
+    width = dataset.candidate_ids.shape[1]
+    if len(ranks) != dataset.n_rows or ranks.predicted.max() >= width:
+        raise MmebError(f"{task.name}: the ranks are not of this data; run the task again.")
+
+
+def render(pages: Iterable[TaskPage], recorded: Mapping[str, Any]) -> str:
+    """The page. Everything that comes from the run or the data is escaped; `recorded` is the run's `run.json`."""
+    pages = list(pages)
+    scores = {page.task.name: page.score for page in pages}
+    means = averages(scores)
+    groups = {GROUP_TITLES[name]: mean_or_coverage(means[name], scores, name) for name in GROUP_TITLES}
+    shown = [name for name in GROUP_TITLES if coverage(scores, name)[0]]
+    environment = Environment(
+        loader=PackageLoader("mmeb.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"one_decimal": one_decimal, "percent": lambda value: one_decimal(percent(value))}
+    return environment.get_template("page.html").render(
+        model=recorded["identity"]["model"],
+        data=recorded["identity"]["data"],
+        limit=recorded["identity"].get("limit"),
+        started=recorded.get("started", ""),
+        groups={GROUP_TITLES[name]: groups[GROUP_TITLES[name]] for name in shown},
+        meta_tasks=[meta for meta in MetaTask if any(page.task.meta_task is meta for page in pages)],
+        titles=GROUP_TITLES,
+        pages=pages,
+        picture=_picture(),
+        shorten=_shorten,
+    )
+
+
+def _picture() -> Callable[[Item], Any]:
+    @functools.lru_cache(maxsize=256)  # a candidate that is often retrieved is decoded once
+    def picture(item: Item) -> Any:
+        return thumbnail(item.image) if item.image is not None else None
+
+    return picture
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1].rstrip() + "…"
