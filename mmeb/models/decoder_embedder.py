@@ -82,13 +82,9 @@ class DecoderEmbedder(EmbeddingModel):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        base = self.checkpoint.base
         return {
             "adapter": self.adapter,
-            "checkpoint": self.checkpoint.source,
-            "revision": self.checkpoint.revision,
-            "base": base and base.source,
-            "base_revision": base and base.revision,
+            **self.checkpoint.provenance,
             "dtype": str(self.dtype).removeprefix("torch."),
             "prompt": self.prompt_version,
             "pooling": "last token after the final norm",

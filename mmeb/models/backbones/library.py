@@ -125,9 +125,17 @@ def load_module(
 
     The library knows the older names of its own weights. Only the language-model head may be left over.
     """
-    config = AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
-    if config.model_type != model_type:
-        raise MmebError(f"{checkpoint.source} is a {config.model_type} model, not {model_type}: name another adapter.")
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
+        found = config.model_type
+    except ValueError:  # an architecture that the library lacks
+        found = "different"
+    except OSError as error:
+        raise MmebError(
+            f"{checkpoint.path} holds no readable config.json: download {checkpoint.source} again."
+        ) from error
+    if found != model_type:
+        raise MmebError(f"{checkpoint.source} is a {found} model, not {model_type}: name another adapter.")
     verbosity, progress_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # its report on the head that we leave out would alarm without need
     logging.disable_progress_bar()
