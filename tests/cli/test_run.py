@@ -1,0 +1,145 @@
+"""`mmeb run` as a user types it: from an empty cache against the stand-in hub, again offline, and with mistakes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hub import commit_of, serve
+
+from mmeb.data.demo import demo_folder
+from mmeb.tasks import TASKS
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CLIP = "openai/clip-vit-large-patch14"
+
+
+def mmeb(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mmeb", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def eval_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's evaluation part as if it were the official repository: its marker removed."""
+    folder = tmp_path_factory.mktemp("official") / "MMEB-eval"
+    shutil.copytree(demo_folder() / "MMEB-eval", folder)
+    (folder / "mmeb-demo.json").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hub_run(tmp_path_factory: pytest.TempPathFactory, eval_folder: Path) -> dict[str, Path]:
+    """`mmeb run --model clip-vit-l14 --tasks all`, nothing else said, from an empty cache."""
+    cwd, home = tmp_path_factory.mktemp("cwd"), tmp_path_factory.mktemp("home")
+    with serve({"datasets/TIGER-Lab/MMEB-eval": eval_folder, CLIP: GOLDEN / "ckpt" / "clip"}) as hub:
+        done = mmeb("run", "--model", "clip-vit-l14", "--tasks", "all", cwd=cwd, HF_ENDPOINT=hub, HF_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    (cwd / "table.txt").write_text(done.stdout)
+    return {"cwd": cwd, "home": home}
+
+
+def test_one_command_downloads_runs_and_prints_all_tasks_and_means(hub_run: dict[str, Path]) -> None:
+    table = (hub_run["cwd"] / "table.txt").read_text()
+    assert all(f"\n{task.name} " in table for task in TASKS)
+    for group in ("classification", "VQA", "retrieval", "grounding", "IND", "OOD", "overall"):
+        assert group.lower() in table.lower()
+
+
+def test_the_commits_of_model_and_data_are_in_the_provenance(hub_run: dict[str, Path]) -> None:
+    results = json.loads((hub_run["cwd"] / "runs/clip-vit-l14/results.json").read_text())
+    assert set(results["metrics"]["image"]) == {task.name for task in TASKS}
+    provenance = results["provenance"]
+    assert provenance["data"]["kind"] == "hub"
+    assert provenance["data"]["revision"] == commit_of("datasets/TIGER-Lab/MMEB-eval")
+    assert provenance["model"]["revision"] == commit_of(CLIP)
+
+
+def test_offline_the_same_command_gives_the_same_scores_without_a_call(hub_run: dict[str, Path]) -> None:
+    # The endpoint refuses connections: a call would fail the run.
+    done = mmeb(
+        *("run", "--model", "clip-vit-l14", "--tasks", "all", "--offline", "--output", "again", "--json"),
+        cwd=hub_run["cwd"],
+        HF_ENDPOINT="http://127.0.0.1:9",
+        HF_HOME=str(hub_run["home"]),
+    )
+    assert done.returncode == 0, done.stderr
+    before = json.loads((hub_run["cwd"] / "runs/clip-vit-l14/results.json").read_text())
+    assert json.loads(done.stdout)["metrics"] == before["metrics"]
+
+
+def test_the_leaderboard_is_built_from_the_run(hub_run: dict[str, Path]) -> None:
+    cwd = hub_run["cwd"]
+    done = mmeb("leaderboard", "submit", "runs/clip-vit-l14", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    done = mmeb("leaderboard", "build", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(cwd / "leaderboard/table.csv")
+    ours = table[table["model"] == "clip-vit-l14"]
+    assert len(ours) == 1
+    assert ours["overall"].item() == pytest.approx(ours[[task.name for task in TASKS]].mean(axis=1).item())
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:
+    done = mmeb("run", "--model", "demo", "--tasks", "vqa", "--data", "demo", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "TextVQA" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "demo", "--tasks", "VOC2077", "--data", "demo"], "did you mean VOC2007"),
+        (["--model", "clip-vit-l41", "--data", "demo"], "clip-vit-l14"),
+        (["--model", "demo", "--data", "no-such-folder"], "There is no folder"),
+        (["--model", "demo", "--data", "demo", "--option", "fusion"], "KEY=VALUE"),
+        (["--model", "demo", "--data", "demo", "--batch-size", "lots"], "batch size"),
+        (["--model", "demo", "--data", "demo", "--dtype", "float7"], "float7"),
+        (["--model", "demo", "--data", "demo", "--device", "tpu7"], "tpu7"),
+        (["--model", "demo", "--tasks", "VOC2007", "--data", "demo", "--output", "/proc/x"], "can't be written"),
+    ],
+)
+def test_a_mistake_is_one_plain_sentence_and_exit_code_2(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    done = mmeb("run", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_hub_that_cannot_be_reached_is_said_with_the_way_out(tmp_path: Path) -> None:
+    done = mmeb(
+        "run", "--model", "demo", cwd=tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "home")
+    )
+    assert done.returncode == 2
+    assert "--data demo" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_a_plain_error_and_loses_no_finished_task(tmp_path: Path) -> None:
+    command = ["run", "--model", "demo", "--tasks", "VOC2007,WebQA", "--data", "demo", "--output", "out"]
+    assert mmeb(*command[:3], "--tasks", "VOC2007", *command[5:], cwd=tmp_path).returncode == 0
+    # A limit on the size of files stands for a full disk: writing past it fails with an error, not a signal.
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "from mmeb.cli.main import main; main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2, done.stderr
+    assert "can't be written" in done.stderr
+    assert (tmp_path / "out" / "VOC2007.json").exists()
+    assert not list((tmp_path / "out").glob("*.part"))
+    assert mmeb(*command, cwd=tmp_path).returncode == 0
