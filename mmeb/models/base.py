@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmeb.data.item import Item
 from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.resolve import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class EmbeddingModel(ABC):
     """
 
     adapter: ClassVar[str]
+    weight_files: ClassVar[tuple[str, ...]] = WEIGHTS  # the stems of the files with its weights
+    spreads: ClassVar[bool] = False  # whether `load` takes the device "auto": the model spread over all devices
 
     name: str  # as the user named it: "clip-vit-l14", a hub id or a folder
     dim: int
@@ -53,7 +56,7 @@ class EmbeddingModel(ABC):
     @classmethod
     @abstractmethod
     def load(
-        cls, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, options: Mapping[str, str]
+        cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
         """Load a checkpoint from its local folder.
 
@@ -76,6 +79,14 @@ class EmbeddingModel(ABC):
     def group(self, item: Item) -> Hashable:
         """Items of different groups never share a batch; by default the modality."""
         return item.modality
+
+    def rendered(self, item: Item) -> str:
+        """What the model is fed for an item, as a person may read it; the image stands as `<|image_1|>`."""
+        return item.prompt
+
+    def n_tokens(self, item: Item) -> int:
+        """How many tokens, text and image, the model sees of an item; may decode its image."""
+        return self.preprocess([item]).tokens
 
     @property
     @abstractmethod

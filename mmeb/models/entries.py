@@ -10,8 +10,9 @@ class ModelEntry:
     """A registered model.
 
     `source` is a hub id or a folder, `revision` a commit, branch or tag (None: that of DEFAULT_REVISIONS, else the
-    branch `main`, resolved to a commit when the model is loaded). A LoRA names what it stands on in `base`. `options` are the adapter's, under those that a user gives;
-    `note` says why they are what they are. `adapter` is a short name, or `module:Class`.
+    branch `main`, resolved to a commit when the model is loaded). A LoRA names what it stands on in `base`. `options`
+    are the adapter's, under those that a user gives; `note` says why they are what they are. `adapter` is a short
+    name, or `module:Class`.
     """
 
     name: str

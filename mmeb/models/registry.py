@@ -94,7 +94,9 @@ def find_entry(name: str, adapter: str | None = None) -> ModelEntry:
     downloaded, tells. Raises MmebError, with the nearest names, for a name that is none of these.
     """
     entry = _registered(name) or _unregistered(name)
-    return entry if adapter is None else replace(entry, adapter=adapter)
+    if adapter is None or adapter == entry.adapter:
+        return entry
+    return replace(entry, adapter=adapter, options={})  # another adapter has options of its own
 
 
 def adapter_class(adapter: str) -> "type[EmbeddingModel]":
@@ -107,7 +109,8 @@ def adapter_class(adapter: str) -> "type[EmbeddingModel]":
         for plugin in _plugins():
             if plugin.name == adapter and isinstance(found := _load(plugin), type):
                 return found
-        raise MmebError(f"There is no adapter {adapter!r}: {_nearest(adapter, list_adapters(), 'adapters')}")
+        known = list_adapters()
+        raise MmebError(f"There is no adapter {adapter!r}: {_nearest(adapter, known) or ', '.join(known) + '.'}")
     module, _, attribute = target.partition(":")
     try:
         loaded: type[EmbeddingModel] = getattr(importlib.import_module(module), attribute)
@@ -138,14 +141,13 @@ def _unregistered(name: str) -> ModelEntry:
         return ModelEntry(name, "", name)
     if "/" in name:
         raise MmebError(f"There is no folder {name}: --model takes a registered name, a hub id or a folder.")
-    names = [entry.name for entry in list_entries()]
-    raise MmebError(f"There is no model {name!r}: {_nearest(name, names, 'models')}")
+    near = _nearest(name, [entry.name for entry in list_entries()])
+    raise MmebError(f"There is no model {name!r}: {near or '`mmeb models` lists those that have a name.'}")
 
 
-def _nearest(name: str, known: list[str], what: str) -> str:
+def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
-    near = near or [candidate for candidate in known if name.lower() in candidate][:3]
-    return f"did you mean {' or '.join(near)}?" if near else f"the {what} are {', '.join(known)}."
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 @cache

@@ -1,0 +1,94 @@
+"""From a registry entry to a model that is ready to embed."""
+
+import json
+import sys
+from collections.abc import Mapping
+
+import torch
+
+from mmeb.errors import MmebError
+from mmeb.models.base import EmbeddingModel
+from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.entries import ModelEntry
+from mmeb.models.memory import check_memory
+from mmeb.models.registry import ADAPTER_BY_MODEL_TYPE, adapter_class, list_adapters
+from mmeb.models.resolve import resolve
+from mmeb.models.weights import count_parameters
+
+DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+
+def load(
+    entry: ModelEntry,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    options: Mapping[str, str],
+    offline: bool = False,
+    device_map: str | None = None,
+) -> EmbeddingModel:
+    """The entry's model; what the arguments mean and what is refused stands at `registry.load_model`."""
+    target = _device(device, device_map)
+    number = _dtype(dtype, target)
+    own = {**entry.options, **options}
+    base = own.pop("base", None)  # where a LoRA's base lies: the adapter is given the files, not the name
+    name = entry.adapter or _guess_adapter(resolve(entry, base=base, offline=offline, weights=()))
+    adapter = adapter_class(name)
+    checkpoint = resolve(entry, base=base, offline=offline, weights=adapter.weight_files)
+    if target == "auto" and not adapter.spreads:
+        raise MmebError(f"A {adapter.adapter} model can't be spread over several devices: leave --device-map out.")
+    parts = [part.path for part in (checkpoint, checkpoint.base) if part is not None]
+    parameters = sum(count_parameters(folder, adapter.weight_files) for folder in parts)
+    print(check_memory(entry.name, parameters, number, target), file=sys.stderr)
+    return adapter.load(checkpoint, device=target, dtype=number, options=own)
+
+
+def _guess_adapter(checkpoint: Checkpoint) -> str:
+    """The adapter that a checkpoint's configuration means. Raises MmebError where it does not tell."""
+    folder = (checkpoint.base or checkpoint).path
+    hint = f"name one of {', '.join(list_adapters())} with --adapter."
+    if (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file():
+        return "open_clip"
+    try:
+        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
+    except (OSError, ValueError):
+        raise MmebError(f"{checkpoint.source} has no config.json that tells its adapter: {hint}") from None
+    if model_type not in ADAPTER_BY_MODEL_TYPE:
+        raise MmebError(f"{checkpoint.source} is a {model_type} model, which does not tell its adapter: {hint}")
+    return ADAPTER_BY_MODEL_TYPE[model_type]
+
+
+def _device(device: str | None, device_map: str | None) -> torch.device | str:
+    """The device, or "auto" for all of them."""
+    if device_map is not None:
+        if device_map != "auto":
+            raise MmebError(f"--device-map can be auto, not {device_map!r}.")
+        if device is not None:
+            raise MmebError("--device-map auto takes all devices: leave --device out.")
+        return "auto"
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        target = torch.device(device)
+    except RuntimeError:
+        raise MmebError(f"There is no device {device!r}: take cpu, cuda, or cuda:1 and so on.") from None
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise MmebError(f"There is no {target} here, the machine has {count} GPUs that PyTorch can use: take another.")
+    return target
+
+
+def _dtype(dtype: str | None, device: torch.device | str) -> torch.dtype:
+    if dtype is None:
+        on_gpu = torch.cuda.is_available() if device == "auto" else torch.device(device).type == "cuda"
+        return torch.bfloat16 if on_gpu else torch.float32
+    if dtype not in DTYPES:
+        raise MmebError(f"There is no dtype {dtype!r}: take float32, bfloat16 or float16.")
+    return DTYPES[dtype]
