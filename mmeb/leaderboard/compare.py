@@ -1,5 +1,6 @@
 """Two results, task by task: how far apart they are, and whether the difference is real."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -52,12 +53,16 @@ class TaskDifference:
 
 @dataclass(frozen=True)
 class GroupDifference:
-    """A mean over tasks, in percent and points; no numbers where one side lacks a member (`done` of `total` shared)."""
+    """A mean over tasks, in percent and points.
+
+    There are no numbers where one side lacks a member; `members` are the shared ones, `done` of `total`.
+    """
 
     group: str
     title: str
     done: int
     total: int
+    members: tuple[str, ...]
     first: float | None = None
     second: float | None = None
     difference: float | None = None
@@ -86,8 +91,11 @@ class Comparison:
         return by_group.get(COMMON, by_group["overall"])
 
 
-def compare(first: Side, second: Side) -> Comparison:
-    """Compare `second` with `first`. Raises MmebError for demo against real results, and for no common task."""
+def compare(first: Side, second: Side, *, bootstrap: bool = True) -> Comparison:
+    """Compare `second` with `first`; without `bootstrap`, faster, there are no intervals by it.
+
+    Raises MmebError for demo against real results, and for no common task.
+    """
     if first.result.is_demo != second.result.is_demo:
         demo, real = (first, second) if first.result.is_demo else (second, first)
         raise MmebError(f"{demo.label} was scored on demo data and {real.label} was not: they can't be compared.")
@@ -97,14 +105,18 @@ def compare(first: Side, second: Side) -> Comparison:
     if not common:
         raise MmebError(f"{first.label} and {second.label} have no task in common.")
     tasks = _corrected([_compare_task(name, first, second) for name in common])
+    groups = _groups(tasks)
+    if bootstrap:
+        tasks, groups = _with_intervals(tasks, groups, first, second)
+    settings = settings_of(first), settings_of(second)
     return Comparison(
         first=first.label,
         second=second.label,
-        tasks=tasks,
-        groups=_groups(tasks, first, second),
+        tasks=tuple(tasks),
+        groups=tuple(groups),
         only_first=tuple(name for name in first.result.tasks if name not in second.result.tasks),
         only_second=tuple(name for name in second.result.tasks if name not in first.result.tasks),
-        settings=tuple(differing(*settings)) if all(settings := [settings_of(first), settings_of(second)]) else (),
+        settings=tuple(differing(*settings)) if all(settings) else (),
         notes=tuple(_notes(tasks, first, second)),
     )
 
@@ -118,63 +130,77 @@ def _compare_task(name: str, first: Side, second: Side) -> TaskDifference:
     if name in first.ranks and name in second.ranks:
         change = _change(first, second, name)
         gained, lost = int((change > 0).sum()), int((change < 0).sum())
-        p, interval = statistics.mcnemar(gained, lost), None
-        if len(change) > 1:
-            interval = _points(statistics.bootstrap_intervals([change], np.ones((1, 1)))[0])
-        return TaskDifference(name, *scores, difference, Method.PAIRED, p, interval, gained, lost)
+        p = statistics.mcnemar(gained, lost)
+        return TaskDifference(name, *scores, difference, Method.PAIRED, p, gained=gained, lost=lost)
     counts = (*_hits(a), *_hits(b))
     interval = _points(statistics.unpaired_interval(*counts))
     return TaskDifference(name, *scores, difference, Method.UNPAIRED, statistics.unpaired(*counts), interval)
 
 
-def _corrected(tasks: Sequence[TaskDifference]) -> tuple[TaskDifference, ...]:
+def _corrected(tasks: Sequence[TaskDifference]) -> list[TaskDifference]:
     """The tasks with their p corrected for the number of tests."""
     tested = [task for task in tasks if task.p is not None]
     adjusted = dict(zip([task.task for task in tested], statistics.holm([task.p or 0 for task in tested]), strict=True))
-    return tuple(replace(task, p=float(adjusted[task.task])) if task.task in adjusted else task for task in tasks)
+    return [replace(task, p=float(adjusted[task.task])) if task.task in adjusted else task for task in tasks]
 
 
-def _groups(tasks: Sequence[TaskDifference], first: Side, second: Side) -> tuple[GroupDifference, ...]:
+def _groups(tasks: Sequence[TaskDifference]) -> list[GroupDifference]:
+    """The benchmark's groups, and the tasks that can be compared where those are not all 36."""
     by_name = {task.task: task for task in tasks}
     comparable = [task.task for task in tasks if task.method is not Method.NONE]
     members = {group: [task.name for task in group_tasks] for group, group_tasks in GROUPS.items()}
     titles = dict(GROUP_TITLES)
-    if comparable and any(name not in comparable for name in members["overall"]):
+    if comparable and not set(members["overall"]) <= set(comparable):
         members[COMMON], titles[COMMON] = comparable, f"Mean of {len(comparable)} shared"
-    whole = [group for group, names in members.items() if all(name in by_name for name in names)]
-    tested = [group for group in whole if all(name in comparable for name in members[group])]
-    intervals = _group_intervals({group: members[group] for group in tested}, by_name, first, second)
-    differences = []
-    for group, names in members.items():
-        shared = [by_name[name] for name in names if name in by_name]
-        means: dict[str, Any] = {}
-        if group in whole:
-            a, b = (float(np.mean([getattr(task, side) for task in shared])) for side in ("first", "second"))
-            means = {"first": a, "second": b, "difference": b - a, "interval": intervals.get(group)}
-        differences.append(GroupDifference(group, titles[group], len(shared), len(names), **means))
-    return tuple(differences)
+    return [_group(group, titles[group], names, by_name) for group, names in members.items()]
 
 
-def _group_intervals(
-    members: Mapping[str, Sequence[str]], by_name: Mapping[str, TaskDifference], first: Side, second: Side
-) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of the groups' mean differences, in points; queries are resampled within their task."""
+def _group(group: str, title: str, names: Sequence[str], by_name: Mapping[str, TaskDifference]) -> GroupDifference:
+    shared = [by_name[name] for name in names if name in by_name]
+    members = tuple(task.task for task in shared)
+    if len(shared) < len(names):
+        return GroupDifference(group, title, len(shared), len(names), members)
+    first, second = (math.fsum(getattr(task, side) for task in shared) / len(shared) for side in ("first", "second"))
+    return GroupDifference(group, title, len(shared), len(names), members, first, second, second - first)
+
+
+def _with_intervals(
+    tasks: Sequence[TaskDifference], groups: Sequence[GroupDifference], first: Side, second: Side
+) -> tuple[list[TaskDifference], list[GroupDifference]]:
+    """Add bootstrap intervals: to paired tasks, and to the groups all of whose members can be compared."""
+    paired = [task.task for task in tasks if task.method is Method.PAIRED]
+    comparable = {task.task: task for task in tasks if task.method is not Method.NONE}
+    tested = [group for group in groups if group.difference is not None and comparable.keys() >= set(group.members)]
+    rows = [*((name,) for name in paired), *(group.members for group in tested)]
+    intervals = _intervals(rows, comparable, first, second)
+    by_task = dict(zip(paired, intervals, strict=False))
+    by_group = {group.group: interval for group, interval in zip(tested, intervals[len(paired) :], strict=False)}
+    return (
+        [replace(task, interval=by_task.get(task.task, task.interval)) for task in tasks],
+        [replace(group, interval=by_group.get(group.group)) for group in groups],
+    )
+
+
+def _intervals(
+    rows: Sequence[tuple[str, ...]], tasks: Mapping[str, TaskDifference], first: Side, second: Side
+) -> list[tuple[float, float]]:
+    """Of the mean difference of each row of tasks, in points; queries are resampled within their task.
+
+    Empty where a task has but one query.
+    """
     samples: list[NDArray[np.float64]] = []
     columns: list[NDArray[np.float64]] = []
-    for name in dict.fromkeys(name for names in members.values() for name in names):
-        weight = np.array([1 / len(names) if name in names else 0.0 for names in members.values()])
-        if by_name[name].method is Method.PAIRED:
+    for name in dict.fromkeys(name for row in rows for name in row):
+        weight = np.array([1 / len(row) if name in row else 0.0 for row in rows])
+        if tasks[name].method is Method.PAIRED:
             parts = [(1, _change(first, second, name))]
         else:
             parts = [(sign, _outcomes(side.result.tasks[name])) for sign, side in ((1, second), (-1, first))]
-        if any(len(values) < 2 for _, values in parts):
-            return {}
         samples += [values for _, values in parts]
         columns += [sign * weight for sign, _ in parts]
-    if not samples:
-        return {}
-    intervals = statistics.bootstrap_intervals(samples, np.stack(columns, axis=1))
-    return {group: _points(interval) for group, interval in zip(members, intervals, strict=True)}
+    if not samples or min(len(sample) for sample in samples) < 2:
+        return []
+    return [_points(interval) for interval in statistics.bootstrap_intervals(samples, np.stack(columns, axis=1))]
 
 
 def _change(first: Side, second: Side, name: str) -> NDArray[np.float64]:
