@@ -1,9 +1,12 @@
 """E5-V: LLaVA-NeXT on Llama-3, asked to sum up text, image or both in one word."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 from mmeb.data.item import Item
 from mmeb.models.backbones import llava_next
 from mmeb.models.backbones.llava_next import LlavaNextBackbone
-from mmeb.models.decoder_embedder import DecoderEmbedder
+from mmeb.models.decoder_embedder import DecoderEmbedder, DecoderOptions
 from mmeb.tasks import PLACEHOLDER, Modality
 
 # Source: E5-V's model card and paper; the prompt for both is their sum, as the MMEB authors use it.
@@ -15,6 +18,13 @@ QUESTIONS = {
 }
 
 
+@dataclass(frozen=True)
+class E5VOptions(DecoderOptions):
+    """`text` is the item's text alone, or with MMEB's instruction in front."""
+
+    text: Literal["plain", "instructed"] = "plain"
+
+
 class E5VModel(DecoderEmbedder):
     """Fed without MMEB's instructions by default: the model was trained on captions and never saw any."""
 
@@ -22,11 +32,10 @@ class E5VModel(DecoderEmbedder):
     backbone_class = LlavaNextBackbone
     renames = llava_next.RENAMES
     prompt_version = "e5v-1"
-    options = {"instruction": ("drop", ("drop", "keep"))}
+    options_class = E5VOptions
+    options: E5VOptions
 
-    def prompt(self, item: Item) -> str:
-        text = item.text
-        if self.settings["instruction"] == "keep":
-            text = f"{item.instruction} {text}".strip()
+    def rendered(self, item: Item) -> str:
+        text = item.text if self.options.text == "plain" else f"{item.instruction} {item.text}".strip()
         kind = Modality.TEXT if item.image is None else Modality.IMAGE_TEXT if text else Modality.IMAGE
         return CHAT.format(QUESTIONS[kind].format(image=PLACEHOLDER, text=text))

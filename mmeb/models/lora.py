@@ -2,29 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmeb.errors import MmebError
+from mmeb.models.resolve import LORA_WEIGHTS
+from mmeb.models.weights import load_state_dict
 
-ADAPTER_CONFIG = "adapter_config.json"
 WRAPPER = "base_model.model."  # what peft puts before the name of every module
 NAME = "default"
 
 Renames = Sequence[tuple[str, str]]
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds a LoRA instead of a whole model."""
-    return (folder / ADAPTER_CONFIG).is_file()
-
-
-def base_name(folder: Path) -> str:
-    """The base model that the adapter's config names: a hub id or a path on its author's machine."""
-    return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
 
 
 def attach(module: nn.Module, folder: Path, renames: Renames, *, merge: bool) -> None:
@@ -66,14 +57,10 @@ def _config(folder: Path) -> LoraConfig:
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    safe, pickled = folder / "adapter_model.safetensors", folder / "adapter_model.bin"
-    if safe.is_file():
-        return load_file(safe)
-    if pickled.is_file():
-        return dict(torch.load(pickled, map_location="cpu", weights_only=True))
-    raise MmebError(
-        f"{folder} has neither adapter_model.safetensors nor adapter_model.bin: download the adapter again."
-    )
+    try:
+        return load_state_dict(folder, LORA_WEIGHTS)
+    except UnpicklingError as error:
+        raise MmebError(f"The adapter in {folder} holds more than tensors, and is not loaded: {error}") from error
 
 
 def _today(key: str, modules: Mapping[str, nn.Module], renames: Renames) -> str:

@@ -5,23 +5,55 @@ puts its own image token in the placeholder's stead. Queries of WebQA and EDIS h
 the v1 models were trained and scored with it kept, V2.0 never saw it (`bare_placeholder=drop`).
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 from mmeb.data.item import Item
 from mmeb.models.backbones import llava_next, qwen2_vl
 from mmeb.models.backbones.llava_next import LlavaNextBackbone
 from mmeb.models.backbones.phi3_v import Phi3VBackbone
-from mmeb.models.backbones.qwen2_vl import Qwen2VLBackbone, Qwen25VLBackbone
-from mmeb.models.decoder_embedder import IMAGE_RESOLUTIONS, DecoderEmbedder
+from mmeb.models.backbones.qwen2_vl import Positions, Qwen2VLBackbone, Qwen25VLBackbone
+from mmeb.models.decoder_embedder import DecoderEmbedder, DecoderOptions, ImageResolution
 from mmeb.tasks import PLACEHOLDER
 
-BARE_PLACEHOLDER = {"bare_placeholder": ("keep", ("keep", "drop"))}
-QWEN_OPTIONS = ("positions", "min_pixels", "max_pixels")
+
+@dataclass(frozen=True)
+class VLM2VecOptions(DecoderOptions):
+    bare_placeholder: Literal["keep", "drop"] = "keep"
+
+
+@dataclass(frozen=True)
+class Phi35VOptions(VLM2VecOptions):
+    num_crops: int = 4
+
+
+@dataclass(frozen=True)
+class LlavaNextOptions(VLM2VecOptions):
+    image_resolution: ImageResolution = "high"
+
+
+@dataclass(frozen=True)
+class Qwen2VLOptions(VLM2VecOptions):
+    image_resolution: ImageResolution = "high"
+    positions: Positions = "1d"
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+
+@dataclass(frozen=True)
+class Qwen25VLOptions(Qwen2VLOptions):
+    """No published VLM2Vec stands on Qwen2.5-VL: images at their own size, positions as the base was trained on."""
+
+    image_resolution: ImageResolution = "none"
+    positions: Positions = "2d"
 
 
 class VLM2Vec(DecoderEmbedder):
     prompt_version = "vlm2vec-1"
+    options: VLM2VecOptions
 
-    def prompt(self, item: Item) -> str:
-        if item.has_bare_placeholder and self.settings["bare_placeholder"] == "drop":
+    def rendered(self, item: Item) -> str:
+        if item.has_bare_placeholder and self.options.bare_placeholder == "drop":
             return item.prompt.replace(PLACEHOLDER, "").lstrip()
         return item.prompt
 
@@ -30,37 +62,25 @@ class Phi35VModel(VLM2Vec):
     adapter = "phi35v"
     backbone_class = Phi3VBackbone
     backbone_options = ("num_crops",)
-    options = {"num_crops": (4, ()), **BARE_PLACEHOLDER}
+    options_class = Phi35VOptions
 
 
 class LlavaNextModel(VLM2Vec):
     adapter = "llava-next"
     backbone_class = LlavaNextBackbone
+    options_class = LlavaNextOptions
     renames = llava_next.RENAMES
-    options = {"image_resolution": ("high", IMAGE_RESOLUTIONS), **BARE_PLACEHOLDER}
 
 
 class Qwen2VLModel(VLM2Vec):
     adapter = "qwen2-vl"
     backbone_class = Qwen2VLBackbone
+    backbone_options = ("positions", "min_pixels", "max_pixels")
+    options_class = Qwen2VLOptions
     renames = qwen2_vl.RENAMES
-    backbone_options = QWEN_OPTIONS
-    options = {
-        "image_resolution": ("high", IMAGE_RESOLUTIONS),
-        "positions": ("1d", ("1d", "2d")),
-        "min_pixels": (None, ()),
-        "max_pixels": (None, ()),
-        **BARE_PLACEHOLDER,
-    }
 
 
 class Qwen25VLModel(Qwen2VLModel):
-    """No published VLM2Vec stands on Qwen2.5-VL: images at their own size, positions as the base was trained on."""
-
     adapter = "qwen2.5-vl"
     backbone_class = Qwen25VLBackbone
-    options = {
-        **Qwen2VLModel.options,
-        "image_resolution": ("none", IMAGE_RESOLUTIONS),
-        "positions": ("2d", ("1d", "2d")),
-    }
+    options_class = Qwen25VLOptions

@@ -5,17 +5,16 @@ from typing import ClassVar
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging
+from transformers import AutoTokenizer, PreTrainedModel
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.base import Backbone, EncodedRow
 from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.weights import POSITION_IDS, load_pretrained, read_config
 from mmeb.tasks import PLACEHOLDER
 
-LM_HEADS = ("lm_head.weight", "language_model.lm_head.weight")  # not loaded: pooling needs no logits
+NOT_LOADED = ("lm_head.weight", *POSITION_IDS)  # pooling needs no logits
 
 
 class LibraryBackbone(Backbone):
@@ -37,8 +36,10 @@ class LibraryBackbone(Backbone):
         dtype: torch.dtype = torch.float32,
         max_length: int | None = None,
     ) -> None:
-        self.module = load_module(self.model_class, self.model_type, checkpoint, device, dtype)
-        self.config = self.module.config
+        self.config = read_config(checkpoint, [self.model_type])
+        self.module = load_pretrained(
+            self.model_class, checkpoint, self.config, device=device, dtype=dtype, ignored=NOT_LOADED
+        )
         self.dim = self.config.text_config.hidden_size
         self.max_length = max_length or self.config.text_config.max_position_embeddings
         self.tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
@@ -112,58 +113,3 @@ def cut_text(ids: Tensor, is_image: Tensor, max_length: int) -> tuple[Tensor, Te
     keep = torch.ones_like(is_image)
     keep[(~is_image).nonzero()[-excess:, 0]] = False
     return ids[keep], is_image[keep], True
-
-
-def load_module(
-    model_class: type[PreTrainedModel],
-    model_type: str,
-    checkpoint: Checkpoint,
-    device: torch.device | str,
-    dtype: torch.dtype,
-) -> PreTrainedModel:
-    """The checkpoint's weights in `model_class`, each in its place, on `device` (or spread out, for "auto").
-
-    The library knows the older names of its own weights. Only the language-model head may be left over.
-    """
-    try:
-        config = AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
-        found = config.model_type
-    except ValueError:  # an architecture that the library lacks
-        found = "different"
-    except OSError as error:
-        raise MmebError(
-            f"{checkpoint.path} holds no readable config.json: download {checkpoint.source} again."
-        ) from error
-    if found != model_type:
-        raise MmebError(f"{checkpoint.source} is a {found} model, not {model_type}: name another adapter.")
-    verbosity, progress_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # its report on the head that we leave out would alarm without need
-    logging.disable_progress_bar()
-    try:
-        module, report = model_class.from_pretrained(
-            checkpoint.path,
-            config=config,
-            dtype=dtype,
-            device_map="auto" if device == "auto" else {"": torch.device(device)},
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # to name them below
-            local_files_only=True,
-        )
-    except (RuntimeError, OSError, SafetensorError) as error:
-        raise MmebError(f"The weights in {checkpoint.path} can't be loaded: {error}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if progress_bar:
-            logging.enable_progress_bar()
-    wrong = {
-        "lacks": report["missing_keys"],
-        "has no place for": set(report["unexpected_keys"]) - set(LM_HEADS),
-        "wants another shape for": {name for name, *_ in report["mismatched_keys"]},
-    }
-    for what, names in wrong.items():
-        if names:
-            raise MmebError(
-                f"The checkpoint {checkpoint.source} does not fit its config.json: the model {what} "
-                f"{len(names)} of its weights, such as {min(names)}."
-            )
-    return module.eval()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -16,6 +16,8 @@ from mmeb.models.checkpoint import Checkpoint
 
 # Module names that saved adapters carry → today's, `base_model.model.` taken off.
 RENAMES = (("model.", ""), ("model.", "language_model."))
+
+Positions = Literal["1d", "2d"]
 
 MAX_ASPECT = 200  # the processor refuses longer images
 
@@ -34,7 +36,7 @@ class Qwen2VLBackbone(LibraryBackbone):
         self,
         checkpoint: Checkpoint,
         *,
-        positions: str = "1d",
+        positions: Positions = "1d",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         **kwargs: Any,
