@@ -71,10 +71,11 @@ def write_checkpoint(folder: Path) -> None:
         shapes = {name: weight.shape for name, weight in Phi3VModule(OFFICIAL).state_dict().items()}
     shapes["lm_head.weight"] = shapes["model.embed_tokens.weight"]
     generator = torch.Generator().manual_seed(0)
+    parts = OFFICIAL["num_hidden_layers"] + 1
     files: dict[str, str] = {}
     for name in shapes:
-        part = name.split(".")[2] if name.startswith("model.layers.") else "rest"
-        files[name] = f"model-{part}.safetensors"
+        part = int(name.split(".")[2]) + 1 if name.startswith("model.layers.") else parts
+        files[name] = f"model-{part:05}-of-{parts:05}.safetensors"
     for file in sorted(set(files.values())):
         weights = {
             name: torch.ones(shapes[name], dtype=torch.bfloat16)

@@ -92,9 +92,11 @@ def load_strict(
     *,
     rename: Callable[[str], str] = str,
     ignored: tuple[str, ...] = POSITION_IDS,
+    assign: bool = False,
 ) -> None:
     """Put weights into a module, in place, in the module's dtype and on its device.
 
+    With `assign` they become the module's own tensors as they are: for a module that was built without memory.
     `rename` gives a checkpoint's key the module's name for it; `ignored` are the endings of keys that may be left
     over. Raises MmebError for a parameter without its key, a key without its place, and another shape.
     """
@@ -108,7 +110,8 @@ def load_strict(
     extra = [key for key in placed.keys() - wanted.keys() if not key.endswith(ignored)]
     missing = [key for key in wanted.keys() - placed.keys() if not key.endswith(ignored)]
     _refuse(source, missing, extra, wrong)
-    module.load_state_dict({key: placed[key] for key in placed.keys() & wanted.keys()}, strict=False)
+    kept = {key: placed[key] for key in placed.keys() & wanted.keys()}
+    module.load_state_dict(kept, strict=False, assign=assign)
 
 
 def count_parameters(folder: Path, weights: Iterable[str] = WEIGHTS) -> int:

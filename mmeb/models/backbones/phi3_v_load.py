@@ -2,23 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import dispatch_model, infer_auto_device_map, init_empty_weights
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.phi3_v_module import Phi3VModule
 from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.weights import POSITION_IDS, load_state_dict, load_strict
 
 EMBEDDINGS = "model.embed_tokens.weight"
 EMBEDDINGS_ALIAS = "model.vision_embed_tokens.wte.weight"  # checkpoints have either of the two, or both
-NOT_LOADED = ("lm_head.weight", "embeddings.position_ids")  # the head is not needed; the positions are 0, 1, 2, …
+NOT_LOADED = ("lm_head.weight", *POSITION_IDS)
 NOT_SPLIT = ["Phi3DecoderLayer", "ImageEmbedding"]  # what stays on one device when a model is spread over several
 
 
@@ -53,55 +50,17 @@ def load_module(
     """
     with init_empty_weights(include_buffers=False):
         module = Phi3VModule(config)
-    weights = {
-        EMBEDDINGS if name == EMBEDDINGS_ALIAS else name: weight.to(dtype)
-        for name, weight in _read(checkpoint).items()
-        if not name.endswith(NOT_LOADED)
-    }
-    _check(weights, module.state_dict(), checkpoint)
-    module.load_state_dict(weights, assign=True)
+    state = {name: weight.to(dtype) for name, weight in load_state_dict(checkpoint.path).items()}
+    load_strict(
+        module,
+        state,
+        checkpoint.source,
+        rename=lambda name: EMBEDDINGS if name == EMBEDDINGS_ALIAS else name,
+        ignored=NOT_LOADED,
+        assign=True,
+    )
     module.eval()
     if device == "auto":
         dispatch_model(module, infer_auto_device_map(module, no_split_module_classes=NOT_SPLIT, dtype=dtype))
         return module
     return module.to(device)
-
-
-def _read(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """All weights of the folder by name: safetensors where there are some, else `.bin` (tensors only, no code)."""
-    for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
-        files = _files(checkpoint.path, stem, suffix)
-        if files:
-            break
-    else:
-        raise MmebError(f"{checkpoint.path} has no weights: download {checkpoint.source} again.")
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            weights |= load_file(file) if suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise MmebError(f"{file} can't be read ({error}): download {checkpoint.source} again.") from error
-    return weights
-
-
-def _files(folder: Path, stem: str, suffix: str) -> list[Path]:
-    index = folder / f"{stem}{suffix}.index.json"
-    if index.is_file():
-        return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    whole = folder / f"{stem}{suffix}"
-    return [whole] if whole.is_file() else []
-
-
-def _check(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
-    missing, extra = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
-    wrong = [name for name in wanted.keys() & weights.keys() if wanted[name].shape != weights[name].shape]
-    if missing:
-        what = f"{len(missing)} weights are missing, such as {missing[0]}"
-    elif extra:
-        what = f"{len(extra)} weights have no place, such as {extra[0]}"
-    elif wrong:
-        name = min(wrong)
-        what = f"{name} is {tuple(weights[name].shape)}, and the config says {tuple(wanted[name].shape)}"
-    else:
-        return
-    raise MmebError(f"The weights in {checkpoint.path} don't fit its config ({what}): download the checkpoint again.")

@@ -76,9 +76,11 @@ def test_weights_in_several_bin_files_load(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(weights)
-    for number, part in enumerate((names[:30], names[30:])):
-        torch.save({name: weights[name] for name in part}, folder / f"pytorch_model-{number}.bin")
-    places = {name: f"pytorch_model-{int(name not in names[:30])}.bin" for name in names}
+    places: dict[str, str] = {}
+    for number, part in enumerate((names[:30], names[30:]), start=1):
+        file = f"pytorch_model-0000{number}-of-00002.bin"
+        torch.save({name: weights[name] for name in part}, folder / file)
+        places |= dict.fromkeys(part, file)
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
     assert torch.equal(embedding(load(folder)), embedding(load(OFFICIAL)))
 
