@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hub import commit_of, serve
+from official import write_official
 
-from mmeb.data.demo import demo_folder
 from mmeb.tasks import TASKS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -31,11 +30,7 @@ def mmeb(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
 
 @pytest.fixture(scope="module")
 def eval_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's evaluation part as if it were the official repository: its marker removed."""
-    folder = tmp_path_factory.mktemp("official") / "MMEB-eval"
-    shutil.copytree(demo_folder() / "MMEB-eval", folder)
-    (folder / "mmeb-demo.json").unlink()
-    return folder
+    return write_official(tmp_path_factory.mktemp("official") / "MMEB-eval")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,65 @@
+"""The command itself: quick to answer, complete in its help, machine-readable where it lists."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from mmeb.cli.main import cli
+from mmeb.tasks import TASKS
+
+HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy", "PIL", "numpy")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["tasks"], ["tasks", "--json"], ["run", "--help"]])
+def test_it_answers_without_importing_anything_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom mmeb.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        f"heavy = [name for name in {HEAVY} if name in sys.modules]\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_models_are_listed_without_torch() -> None:
+    code = (
+        "import sys\nfrom mmeb.cli.main import main\n"
+        "try: main(['models'])\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_of_the_help_has_a_help_of_its_own() -> None:
+    runner = CliRunner()
+    for name in cli.list_commands(None):  # type: ignore[attr-defined]
+        result = runner.invoke(cli, [name, "--help"])
+        assert result.exit_code == 0, (name, result.output)
+        assert "Usage:" in result.output
+
+
+def test_tasks_as_json_are_a_list_of_objects() -> None:
+    listed = json.loads(CliRunner().invoke(cli, ["tasks", "--json"]).output)
+    assert [entry["name"] for entry in listed] == [task.name for task in TASKS]
+    assert {"name", "meta_task", "in_distribution", "query", "target", "train_subset"} <= listed[0].keys()
+    assert listed[0]["meta_task"] == "classification"
+    assert listed[0]["train_subset"] == "ImageNet_1K"
+    assert {entry["meta_task"] for entry in listed} == {"classification", "vqa", "retrieval", "grounding"}
+
+
+def test_tasks_can_be_chosen() -> None:
+    listed = json.loads(CliRunner().invoke(cli, ["tasks", "grounding", "WebQA", "--json"]).output)
+    assert [entry["name"] for entry in listed] == [
+        "WebQA",
+        "MSCOCO",
+        "RefCOCO",
+        "RefCOCO-Matching",
+        "Visual7W-Pointing",
+    ]
