@@ -19,7 +19,7 @@ def check_memory(name: str, parameters: int, dtype: torch.dtype, device: torch.d
     needed = parameters * dtype.itemsize
     free = available(device)
     kind = str(dtype).removeprefix("torch.")
-    line = f"{name}: {parameters / 1e9:.2f} B parameters, {_gib(needed)} in {kind}; {_gib(free)} free on {device}"
+    line = f"{name}: {parameters / 1e6:,.1f} M parameters, {_gib(needed)} in {kind}; {_gib(free)} are free on {device}"
     if needed > free:
         smaller = "" if dtype.itemsize < 4 else "--dtype bfloat16, "
         raise MmebError(

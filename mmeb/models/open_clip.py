@@ -1,12 +1,14 @@
 """The models of the open_clip library, with its own preprocessing and tokenizers."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import open_clip
 import torch
 from open_clip.convert import convert_state_dict
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
@@ -35,12 +37,15 @@ class OpenClipModel(DualEncoder):
         parsed = parse_options(DualEncoderOptions, options, cls.adapter)
         config = _read_config(checkpoint)
         name = f"{open_clip.factory.LOCAL_DIR_PREFIX}{checkpoint.path}"
+        logging.disable(logging.WARNING)  # the library would warn of the weights that it is not to load
         try:
-            # The library would resize position embeddings of another size without a word, so it loads no weights.
+            # Left to itself, it resizes position embeddings of another size without a word.
             module = open_clip.create_model(name, load_weights=False, pretrained_image=False, pretrained_text=False)
             tokenizer = open_clip.get_tokenizer(name)
         except (RuntimeError, OSError, ValueError, TypeError, KeyError) as error:
             raise MmebError(f"{checkpoint.source} has an {CONFIG} that open_clip can't build: {error}.") from error
+        finally:
+            logging.disable(logging.NOTSET)
         state = convert_state_dict(module, load_state_dict(checkpoint.path, cls.weight_files))
         load_strict(module, state, checkpoint.source)
         module = module.to(device=device, dtype=dtype).eval()
@@ -90,7 +95,7 @@ class OpenClipModel(DualEncoder):
     def _length(self, text: str) -> int:
         """How many tokens a text has before it is cut at the context length, its ends counted."""
         text = self._cut(text)
-        if isinstance(self.tokenizer, open_clip.HFTokenizer):
+        if isinstance(self.tokenizer, HFTokenizer):
             return len(self.tokenizer.tokenizer(self.tokenizer.clean_fn(text)).input_ids)
         return len(self.tokenizer.encode(text)) + 2
 

@@ -41,6 +41,7 @@ ADAPTER_BY_MODEL_TYPE = {
     "phi3_v": "phi35v",
     "qwen2_vl": "qwen2-vl",
     "qwen2_5_vl": "qwen2.5-vl",
+    "mmeb-demo": "demo",
 }
 
 

@@ -57,7 +57,7 @@ class SiglipModel(DualEncoder):
         here since the published SigLIP 2 checkpoints name a tokenizer that does not.
         """
         ids = self.tokenizer([text.lower() for text in texts], add_special_tokens=False, verbose=False).input_ids
-        kept = [row[: self.context - 1] + [self.tokenizer.eos_token_id] for row in ids]
+        kept = [[*row[: self.context - 1], self.tokenizer.eos_token_id] for row in ids]
         rows = torch.full((len(kept), self.context), self.tokenizer.pad_token_id)
         for row, tokens in zip(rows, kept, strict=True):
             row[: len(tokens)] = torch.tensor(tokens)

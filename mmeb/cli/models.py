@@ -1,0 +1,91 @@
+"""`mmeb models`: which models have a name, and what each is fed."""
+
+import dataclasses
+import json
+import textwrap
+from typing import Any
+
+import click
+from tabulate import tabulate
+
+from mmeb.cli.options import parse_options
+from mmeb.models.entries import DEFAULT_REVISIONS, ModelEntry
+from mmeb.models.registry import adapter_class, find_entry, list_entries
+
+
+@click.group("models", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, for programs.")
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """List the registered models, or show one; any hub id or folder does as well, with --adapter."""
+    if context.invoked_subcommand is not None:
+        return
+    entries = list_entries()
+    if as_json:
+        click.echo(json.dumps([_to_json(entry) for entry in entries], indent=2))
+        return
+    rows = [(entry.name, entry.adapter, entry.size_b, entry.source) for entry in entries]
+    click.echo(tabulate(rows, headers=("model", "adapter", "B parameters", "checkpoint"), floatfmt=".3g"))
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--task", help="Show what the model is fed for this task's first row; loads the model.")
+@click.option("--data", default="hub", show_default=True, help="hub, instruct, demo, or a folder.")
+@click.option("--adapter", help="The model's family, where its name does not tell.")
+@click.option("--option", multiple=True, metavar="KEY=VALUE", help="An option of the adapter; may be repeated.")
+@click.option("--offline", is_flag=True, help="Let no call leave the machine.")
+@click.option("--json", "as_json", is_flag=True, help="An object, for programs.")
+def show_command(
+    name: str, task: str | None, data: str, adapter: str | None, option: tuple[str, ...], offline: bool, as_json: bool
+) -> None:
+    """Show a model: its checkpoint and options, and with --task what it is fed for a real row."""
+    entry = find_entry(name, adapter)
+    shown: dict[str, Any] = _to_json(entry) | {"options": {**entry.options, **parse_options(option)}}
+    if task is not None:
+        shown |= {"task": task, **_fed(name, task, data, adapter, parse_options(option), offline)}
+    elif entry.adapter:
+        shown |= {"prompt": (adapter_class(entry.adapter).__doc__ or "").strip()}
+    if as_json:
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    click.echo(tabulate([(key, _cell(value)) for key, value in shown.items() if key != "fed"], tablefmt="plain"))
+    for row in shown.get("fed", []):
+        click.echo(f"\n{row['role']} ({row['modality']}, {row['tokens']} tokens)")
+        click.echo(textwrap.indent(row["fed"], "  | ", lambda line: True))
+
+
+def _fed(
+    name: str, task: str, data: str, adapter: str | None, options: dict[str, str], offline: bool
+) -> dict[str, Any]:
+    """The query and the right candidate of a task's first row, as the model is fed them, and its provenance."""
+    from mmeb.data.eval import load_eval
+    from mmeb.data.sources import open_source
+    from mmeb.models.registry import load_model
+    from mmeb.tasks import get_task
+
+    dataset = load_eval(get_task(task), open_source(data, offline=offline))
+    model = load_model(name, adapter=adapter, device="cpu", options=options, offline=offline)
+    items = dataset.queries[dataset.query_ids[0]], dataset.candidates[dataset.candidate_ids[0, 0]]
+    rows = [
+        {
+            "role": str(item.role),
+            "modality": str(item.modality),
+            "prompt": item.prompt,
+            "fed": model.rendered(item),
+            "tokens": model.n_tokens(item),
+        }
+        for item in items
+    ]
+    return {"provenance": model.provenance, "fed": rows}
+
+
+def _to_json(entry: ModelEntry) -> dict[str, Any]:
+    revision = entry.revision or DEFAULT_REVISIONS.get(entry.source)
+    return {**dataclasses.asdict(entry), "options": dict(entry.options), "revision": revision, "url": entry.url}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}={inner}" for key, inner in value.items())
+    return "" if value is None else "\n".join(line.strip() for line in str(value).splitlines())
