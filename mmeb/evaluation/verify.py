@@ -25,7 +25,7 @@ FLOAT32_DIFFERENCE = 1e-5
 REDUCED_PRECISION_DISTANCE = {torch.bfloat16: 1e-3, torch.float16: 1e-4}
 UNIT_NORM = {torch.bfloat16: 1e-2, torch.float16: 1e-3}  # of vectors that were normalised in this dtype
 UNIT_NORM_FLOAT32 = 1e-5
-MATTERS = 1e-3  # a coordinate has to move by this where the text, or the image, is another one
+MATTERS = 1e-4  # a coordinate moves by this where text or image is another one; what is not seen moves nothing
 REFERENCE_COSINE = 0.99
 
 

@@ -1,0 +1,92 @@
+"""BLIP's contrastive heads: the first token of each tower, projected, as the transformers library has it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import BlipForImageTextRetrieval, PreTrainedConfig, PreTrainedModel
+
+from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.dual_encoder import DualEncoder, DualEncoderOptions, Texts
+from mmeb.models.options import parse_options
+from mmeb.models.processors import image_policy, load_image_processor, load_tokenizer
+from mmeb.models.weights import load_pretrained, read_config
+
+
+class BlipFamily(DualEncoder):
+    """What BLIP and BLIP-2 share: their image processor, and BERT's tokenizer and text encoder."""
+
+    model_class: ClassVar[type[PreTrainedModel]]
+    model_type: ClassVar[str]
+    options_class: ClassVar[type[DualEncoderOptions]] = DualEncoderOptions
+
+    @classmethod
+    def load(
+        cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
+    ) -> Self:
+        parsed = parse_options(cls.options_class, options, cls.adapter)
+        config = read_config(checkpoint, (cls.model_type,))
+        module = load_pretrained(cls.model_class, checkpoint, config, device=device, dtype=dtype)
+        vision = config.vision_config
+        model = cls(
+            checkpoint,
+            module,
+            parsed,
+            dim=cls.width(config, parsed),
+            context=cls.text_config(config).max_position_embeddings,
+            image_tokens=(vision.image_size // vision.patch_size) ** 2 + 1,
+        )
+        model.dtype = dtype  # the Q-Former may be kept in float32
+        model.processor, model.tokenizer = load_image_processor(checkpoint), load_tokenizer(checkpoint)
+        return model
+
+    @staticmethod
+    def width(config: PreTrainedConfig, options: Any) -> int:
+        """The size of a vector."""
+        size: int = config.image_text_hidden_size
+        return size
+
+    @staticmethod
+    def text_config(config: PreTrainedConfig) -> Any:
+        """The part of the configuration that is the text encoder's."""
+        return config.text_config
+
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}
+
+    def tokenize(self, texts: Sequence[str]) -> Texts:
+        encoded = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.context, return_tensors="pt", verbose=False
+        )
+        truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        return Texts(encoded.input_ids, int(encoded.attention_mask.sum()), truncated)
+
+    def text_length(self, text: str) -> int:
+        return len(self.tokenizer(text, truncation=True, max_length=self.context).input_ids)
+
+    def mask(self, ids: Tensor) -> Tensor:
+        """1 up to the last real token: a text may spell out `[PAD]` itself. Bidirectional attention needs it."""
+        return (ids != self.tokenizer.pad_token_id).flip(1).cummax(1).values.flip(1).long()
+
+    @property
+    def image_policy(self) -> dict[str, Any]:
+        return image_policy(self.processor)
+
+
+class BlipModel(BlipFamily):
+    adapter = "blip"
+    model_class = BlipForImageTextRetrieval
+    model_type = "blip"
+
+    def image_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        pixels = inputs["pixel_values"].to(self.dtype)
+        states: Tensor = self.module.vision_model(pixel_values=pixels).last_hidden_state
+        features: Tensor = self.module.vision_proj(states[:, 0])
+        return features
+
+    def text_features(self, ids: Tensor) -> Tensor:
+        states: Tensor = self.module.text_encoder(input_ids=ids, attention_mask=self.mask(ids)).last_hidden_state
+        features: Tensor = self.module.text_proj(states[:, 0])
+        return features
