@@ -141,11 +141,10 @@ class Phi3VModule(nn.Module):
             return self.decode(embeddings)
         # The decoder chooses long or short rope factors once for the whole batch: each kind gets its own pass.
         is_long = lengths > window
-        if is_long.all():
-            return self.decode(embeddings)
         hidden = torch.zeros_like(embeddings)
-        hidden[~is_long, :window] = self.decode(embeddings[~is_long, :window])
-        hidden[is_long] = self.decode(embeddings[is_long])
+        for rows, length in ((~is_long, window), (is_long, embeddings.shape[1])):
+            if rows.any():
+                hidden[rows, :length] = self.decode(embeddings[rows, :length])
         return hidden
 
     def decode(self, embeddings: Tensor) -> Tensor:

@@ -191,6 +191,19 @@ def test_right_padding_needs_no_mask(backbone: Phi3VBackbone) -> None:
     assert (last_token(unmasked, lengths) - last_token(masked, lengths)).abs().max() < 1e-6
 
 
+def test_decoder_is_given_no_mask_so_that_attention_takes_its_fast_path(backbone: Phi3VBackbone) -> None:
+    masks: list[object] = []
+    layer = backbone.module.model.layers[0]
+    hook = layer.register_forward_pre_hook(
+        lambda _module, _args, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    try:
+        embed(backbone, [("no", ""), (SENTENCE, "")])
+    finally:
+        hook.remove()
+    assert masks == [None]
+
+
 def test_adapter_with_magnitudes_merged_and_unmerged_is_the_reference_one() -> None:
     golden = np.load(GOLDEN / "phi3_v_dora.npz")
     rows = [(text, path) for text, path in json.loads((GOLDEN / "phi3_v_dora.json").read_text())["rows"]]

@@ -88,5 +88,5 @@ def test_impossible_num_crops_is_refused(num_crops: str) -> None:
 
 
 def test_two_placeholders_with_one_image_are_refused() -> None:
-    with pytest.raises(MmebError, match="placeholder|<\\|image_1\\|>"):
+    with pytest.raises(MmebError, match="one <"):
         Item(PROMPT + PROMPT, image=IMAGES / "set0/im000.png")
