@@ -24,7 +24,7 @@ QWEN = Checkpoint("qwen", "qwen", GOLDEN / "ckpt/qwen2_vl")
 LLAVA = Checkpoint("llava", "llava", GOLDEN / "ckpt/llava_next")
 DORA = GOLDEN / "ckpt/qwen2_vl_dora"
 
-# Today's module names → those of transformers 4, of its later releases, and of an adapter trained on the headless model.
+# Today's module names → those of transformers 4, of its later releases, and of a model trained without its head.
 QWEN_NAMES = {
     "4.46": {"language_model.": "model."},
     "4.52": {"language_model.": "model.language_model."},
