@@ -60,7 +60,9 @@ class Canvas:
 
     def polygon(self, points: Points | Sequence[tuple[float, float]], fill: Rgb, outline: Rgb | None = None) -> None:
         flat = (np.asarray(points, dtype=np.float64) * _SCALE).ravel().tolist()
-        self._draw.polygon(flat, fill=fill, outline=outline, width=_SCALE)
+        self._draw.polygon(flat, fill=fill)
+        if outline:  # far faster than Pillow's own wide outlines
+            self._draw.line([*flat, *flat[:2]], fill=outline, width=_SCALE)
 
     def rectangle(self, x0: float, y0: float, x1: float, y1: float, fill: Rgb) -> None:
         if x1 > x0 and y1 > y0:

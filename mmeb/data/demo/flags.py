@@ -23,7 +23,7 @@ FLAGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Peru": ("vertical", ("red", "white", "red")),
     "Mali": ("vertical", ("green", "gold", "red")),
     "Germany": ("horizontal", ("black", "red", "gold")),
-    "Netherlands": ("horizontal", ("red", "white", "blue")),
+    "Luxembourg": ("horizontal", ("red", "white", "sky")),
     "Ukraine": ("horizontal", ("blue", "gold")),
     "Poland": ("horizontal", ("white", "red")),
     "Austria": ("horizontal", ("red", "white", "red")),

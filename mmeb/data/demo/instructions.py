@@ -12,9 +12,16 @@ _QUESTION = (
     "Look at the image and find the answer to:",
     "Use the picture to reply to this question:",
 )
-_CATEGORY = ("Tell which category the image belongs to", "Name the class of this picture", "Sort the image into a class")
+_CATEGORY = (
+    "Tell which category the image belongs to",
+    "Name the class of this picture",
+    "Sort the image into a class",
+)
 _DIVERSE: dict[str, tuple[str, ...]] = {
-    "N24News": ("Find the news section of this photo with its caption:", "Tell the domain of the news image captioned:"),
+    "N24News": (
+        "Find the news section of this photo with its caption:",
+        "Tell the domain of the news image captioned:",
+    ),
     "HatefulMemes": ("Decide whether this meme is hateful", "Is the message of this image hate speech or not"),
     "VOC2007": ("Name the main object of the picture", "Tell which object can be seen in the image"),
     "SUN397": ("Name the place in the picture", "Tell which scene can be seen in the image"),

@@ -240,9 +240,7 @@ def _evidence(rng: Random) -> Example:
     def article_page(shown: World) -> Side:
         return _shown(shown, rng, f"{shown.flag}: all eyes on {describe(shown.things[0])}.")
 
-    return Example(
-        Side(_news_caption(world, rng)), article_page(world), (article_page(_changed(world, rng)),)
-    )
+    return Example(Side(_news_caption(world, rng)), article_page(world), (article_page(_changed(world, rng)),))
 
 
 MAKERS: dict[str, Maker] = {

@@ -100,7 +100,7 @@ def _form(rng: Random) -> Example:
 
 def _infographic(rng: Random) -> Example:
     count = rng.choice((2, 3))
-    numbers = rng.sample(range(1, 30), count)
+    numbers = rng.sample(range(2, 30), count)
     names = rng.sample(OBJECT_NAMES, count)
     entries = [(name, rng.choice(COLOR_NAMES), number) for name, number in zip(names, numbers, strict=True)]
     image = draw_infographic(rng.choice(("Sold in May", "Our shop", "What we own", "In numbers")), entries, rng)

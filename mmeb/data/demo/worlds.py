@@ -130,7 +130,8 @@ def describe(thing: Thing) -> str:
 
 
 def plural(name: str) -> str:
-    return {"fish": "fish", "box": "boxes", "dress": "dresses"}.get(name, name + ("es" if name.endswith("ch") else "s"))
+    irregular = {"fish": "fish", "box": "boxes", "dress": "dresses", "butterfly": "butterflies"}
+    return irregular.get(name, f"{name}s")
 
 
 def caption(world: World, rng: Random) -> str:
@@ -143,7 +144,7 @@ def caption(world: World, rng: Random) -> str:
         rng.shuffle(names)
         what = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     where = f" in the {world.scene}" if world.scene else ""
-    start = rng.choice(("", "there is ", "a picture of ", "we see "))
+    start = rng.choice(("", "here is " if len(names) == 1 else "here are ", "a picture of ", "we see "))
     sentence = f"{start}{what}{where}."
     return sentence[0].upper() + sentence[1:]
 

@@ -116,7 +116,7 @@ def _candidates(example: Example, pool: Sequence[Side], rng: Random) -> list[Sid
 def _write_training(folder: Path, task: Task, subset: str, seed: int) -> None:
     rng = Random(f"{seed}/train/{subset}")
     examples = [_MAKERS[task.name](rng) for _ in range(_TRAIN_ROWS)]
-    negatives = [_negative(task, example, examples, rng) for example in examples]
+    negatives = [_negative(example, examples, rng) for example in examples]
     with _image_zip(folder / "images_zip" / f"{subset}.zip") as archive:
         pictures = _Pictures(archive, f"{subset}/Train/")
         for split, wordings in (("original", (original(task),)), ("diverse_instruction", diverse(task))):
@@ -127,11 +127,13 @@ def _write_training(folder: Path, task: Task, subset: str, seed: int) -> None:
             _write_rows(folder / subset / f"{split}-00000-of-00001.parquet", rows)
 
 
-def _negative(task: Task, example: Example, examples: Sequence[Example], rng: Random) -> Side:
+def _negative(example: Example, examples: Sequence[Example], rng: Random) -> Side:
+    """A candidate that nearly answers the query, else the answer to another one."""
     if example.near:
         return example.near[0]
-    wrong = [other.target for other in examples if other.target.sense != example.target.sense]
-    return rng.choice(wrong)
+    while (wrong := rng.choice(examples).target).sense == example.target.sense:
+        pass
+    return wrong
 
 
 def _train_row(task: Task, example: Example, negative: Side, pictures: _Pictures) -> _Row:

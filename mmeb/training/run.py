@@ -1,0 +1,74 @@
+"""From a data folder and settings to a trained model on disk, with its recipe."""
+
+import json
+import shlex
+import time
+from pathlib import Path
+
+import torch
+
+from mmeb.data.train import TRAIN_SUBSETS, load_train
+from mmeb.errors import MmebError
+from mmeb.evaluation.provenance import library_versions
+from mmeb.models.demo import DemoConfig, DemoModel
+from mmeb.results.atomic import write_text
+from mmeb.training.config import TrainConfig
+from mmeb.training.trainer import train
+
+RECIPE = "recipe.json"
+
+
+def train_demo(
+    config: TrainConfig, data: str = "demo", subsets: str = "all", limit: int | None = None, *, progress: bool = False
+) -> float:
+    """Train the demo's model from random weights and write it to `config.output`; returns the last logged loss.
+
+    `recipe.json` beside the weights holds the command that makes them again. Raises MmebError for a mistake in the
+    settings, data that is missing, and an output folder that can't be written.
+    """
+    started = time.monotonic()
+    names = TRAIN_SUBSETS if subsets == "all" else tuple(name.strip() for name in subsets.split(","))
+    folder = _folder(data)
+    pairs = [load_train(name, folder, split=config.split, limit=limit, seed=config.seed) for name in names]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = DemoModel.new(DemoConfig(), seed=config.seed, device=device)
+    losses = train(model, pairs, config, progress=progress)
+    model.save(config.output)
+    recipe = {
+        "command": _command(config, data, subsets, limit),
+        "data": _data_version(folder),
+        "subsets": list(names),
+        "pairs": sum(map(len, pairs)),
+        "settings": config.to_json(),
+        "loss": losses,
+        "seconds": round(time.monotonic() - started),
+        "libraries": library_versions(),
+    }
+    write_text(config.output / RECIPE, json.dumps(recipe, indent=2) + "\n")
+    return losses[-1]
+
+
+def _folder(data: str) -> Path:
+    if data == "demo":
+        from mmeb.data.demo import demo_folder
+
+        return demo_folder()
+    folder = Path(data).expanduser()
+    if not folder.is_dir():
+        raise MmebError(f"There is no folder {folder}: --data takes demo, or a folder that holds MMEB-train.")
+    return folder
+
+
+def _data_version(folder: Path) -> dict[str, object]:
+    from mmeb.data.sources import DEMO_MARKER
+
+    marker = folder / DEMO_MARKER
+    return {"folder": folder.name, **(json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {})}
+
+
+def _command(config: TrainConfig, data: str, subsets: str, limit: int | None) -> str:
+    settings = {"adapter": "demo", "data": data, "subsets": subsets, "limit": limit, "output": config.output}
+    settings.update(config.to_json())
+    del settings["weight_decay"]
+    parts = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in settings.items() if value]
+    return " ".join(["mmeb train", *parts, *(["--seed 0"] if config.seed == 0 else [])])
