@@ -10,6 +10,7 @@ they read: repository info, tree, paths, and files with ETag and Range.
 import hashlib
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -20,23 +21,29 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mmeb.data.hub import DEFAULT_REVISIONS
+from mmeb.models.entries import DEFAULT_REVISIONS as MODEL_REVISIONS
+
+_REFUSALS = {401: "RepoNotFound", 403: "GatedRepo", 404: "RepoNotFound"}  # the hub does not tell private from missing
 
 
 class Hub(str):
     """The stand-in's URL, with what it was asked and what is to go wrong.
 
-    `requests` lists (method, path) in order. `status` answers a repository with an HTTP status, 401 say. `breaks` ends
-    the connection in the middle of a file: for each answer to its name the next number of bytes, until there are none.
+    `requests` lists (method, path) in order, `sent` counts the bytes of each file by its name. `status` answers a
+    repository with an HTTP status, 401 say. `breaks` ends the connection in the middle of a file: for each answer to
+    its name the next number of bytes, until there are none.
     """
 
     requests: list[tuple[str, str]]
+    sent: Counter[str]
     status: dict[str, int]
     breaks: dict[str, Iterator[int]]
 
 
 def commit_of(repository: str) -> str:
     """The commit that the stand-in gives a repository (`datasets/TIGER-Lab/MMEB-eval`): the official one if known."""
-    return DEFAULT_REVISIONS.get(repository.removeprefix("datasets/")) or hashlib.sha1(repository.encode()).hexdigest()
+    known = {**MODEL_REVISIONS, **DEFAULT_REVISIONS}.get(repository.removeprefix("datasets/"), "")
+    return known + hashlib.sha1(repository.encode()).hexdigest()[len(known) :]
 
 
 @contextmanager
@@ -45,7 +52,7 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     hub = Hub(f"http://127.0.0.1:{server.server_address[1]}")
-    hub.requests, hub.status, hub.breaks = [], {}, {}
+    hub.requests, hub.sent, hub.status, hub.breaks = [], Counter(), {}, {}
     server.hub, server.repositories = hub, dict(repositories)  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -98,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             for prefix, is_api in ((api, True), (f"/{name}", False)):
                 if path == prefix or path.startswith(prefix + "/"):
                     if name in self.hub.status:
-                        self._error(HTTPStatus(self.hub.status[name]), "")
+                        self._error(HTTPStatus(self.hub.status[name]), _REFUSALS.get(self.hub.status[name], ""))
                         return
                     parts = path[len(prefix) :].strip("/").split("/")
                     self._serve(name, folder, parts, parse_qs(body) if is_api else None)
@@ -123,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "paths-info":
             wanted = api.get("paths", [])
             self._json([self._entry(folder, file) for file in wanted if (folder / file).exists()])
+        elif action == "commits":
+            entry = {"id": commit, "title": "", "message": "", "date": "2024-10-28T00:00:00.000Z", "authors": []}
+            self._json([entry])
         elif action == "discussions":
             self._json({"discussions": [], "count": 0, "start": 0})
         else:
@@ -164,11 +174,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         cut = next(self.hub.breaks.get(path.name, iter(())), None)
-        if cut is None:
-            self.wfile.write(content[start : end + 1])
-        else:
-            self.wfile.write(content[start : min(start + cut, end)])
-            self.close_connection = True
+        part = content[start : end + 1 if cut is None else min(start + cut, end)]
+        self.close_connection = cut is not None
+        self.hub.sent[path.name] += len(part)
+        self.wfile.write(part)
 
     def _json(self, value: Any) -> None:
         content = json.dumps(value).encode()

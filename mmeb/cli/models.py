@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import textwrap
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ from tabulate import tabulate
 
 from mmeb.cli.options import parse_options
 from mmeb.models.entries import DEFAULT_REVISIONS, ModelEntry
-from mmeb.models.registry import adapter_class, find_entry, list_entries
+from mmeb.models.registry import find_entry, list_entries
 
 
 @click.group("models", invoke_without_command=True)
@@ -44,15 +43,15 @@ def show_command(
     shown: dict[str, Any] = _to_json(entry) | {"options": {**entry.options, **parse_options(option)}}
     if task is not None:
         shown |= {"task": task, **_fed(name, task, data, adapter, parse_options(option), offline)}
-    elif entry.adapter:
-        shown |= {"prompt": (adapter_class(entry.adapter).__doc__ or "").strip()}
     if as_json:
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     click.echo(tabulate([(key, _cell(value)) for key, value in shown.items() if key != "fed"], tablefmt="plain"))
+    if task is None:
+        click.echo("\n--task WebQA, or any other, shows what the model is fed for a real row.")
     for row in shown.get("fed", []):
         click.echo(f"\n{row['role']} ({row['modality']}, {row['tokens']} tokens)")
-        click.echo(textwrap.indent(row["fed"], "  | ", lambda line: True))
+        click.echo("\n".join(f"  | {line}" for line in row["fed"].split("\n")))
 
 
 def _fed(

@@ -19,12 +19,14 @@ def check_memory(name: str, parameters: int, dtype: torch.dtype, device: torch.d
     needed = parameters * dtype.itemsize
     free = available(device)
     kind = str(dtype).removeprefix("torch.")
-    line = f"{name}: {parameters / 1e6:,.1f} M parameters, {_gib(needed)} in {kind}; {_gib(free)} are free on {device}"
+    line = (
+        f"{name}: {parameters / 1e6:,.1f} M parameters, {_size(needed)} in {kind}; {_size(free)} are free on {device}"
+    )
     if needed > free:
         smaller = "" if dtype.itemsize < 4 else "--dtype bfloat16, "
         raise MmebError(
-            f"There is too little memory for {name}: its weights take {_gib(needed)} in {kind}, and {device} has "
-            f"{_gib(free)} free; take {smaller}another --device, or a smaller model."
+            f"There is too little memory for {name}: its weights take {_size(needed)} in {kind}, and {device} has "
+            f"{_size(free)} free; take {smaller}another --device, or a smaller model."
         )
     return line
 
@@ -50,5 +52,5 @@ def _available_cpu() -> int:
     return free if limit == "max" else min(free, int(limit) - used)
 
 
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -86,7 +86,9 @@ class OpenClipModel(DualEncoder):
     @property
     def image_policy(self) -> dict[str, Any]:
         shown = ("size", "interpolation", "resize_mode", "mean", "std")
-        return {"backend": "pil"} | {name: getattr(self.preprocessing, name) for name in shown}
+        policy = {"backend": "pil", **{name: getattr(self.preprocessing, name) for name in shown}}
+        plain: dict[str, Any] = json.loads(json.dumps(policy))  # lists for tuples, as a result file has them
+        return plain
 
     def _cut(self, text: str) -> str:
         limit = self.context * _LONGEST_TOKEN

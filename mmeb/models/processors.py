@@ -1,5 +1,6 @@
 """A checkpoint's image processor and tokenizer, as the transformers library knows them."""
 
+import json
 from typing import Any
 
 from transformers import AutoImageProcessor, AutoTokenizer
@@ -22,7 +23,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 def image_policy(processor: Any) -> dict[str, Any]:
     """What of an image processor moves a score, as JSON values."""
     settings = processor.to_dict()
-    return {"backend": "pil"} | {name: settings[name] for name in _POLICY if settings.get(name) is not None}
+    shown = {name: settings[name] for name in _POLICY if settings.get(name) is not None}
+    policy: dict[str, Any] = json.loads(json.dumps({"backend": "pil", **shown}, default=dict))
+    return policy
 
 
 def _load(auto_class: Any, checkpoint: Checkpoint, what: str, **kwargs: Any) -> Any:
