@@ -17,7 +17,6 @@ _TASKS = click.option(
     help="all, ind, ood, a meta-task, names, globs.  [default: all]",
 )
 _REVISION = click.option("--revision", help="Commit or branch of the data repository; by default the published one.")
-_OFFLINE = click.option("--offline", is_flag=True, help="Let no call leave the machine.")
 
 
 @click.group("data")
@@ -30,7 +29,7 @@ def command() -> None:
 @_TASKS
 @click.option("--output", type=click.Path(path_type=Path), help="A folder.  [default: the hub's own cache]")
 @_REVISION
-@_OFFLINE
+@click.option("--offline", is_flag=True, help="Only look whether all is there; let no call leave the machine.")
 @_JSON
 def download_command(
     data: str, names: tuple[str, ...], output: Path | None, revision: str | None, offline: bool, as_json: bool
@@ -50,12 +49,9 @@ def download_command(
 @_TASKS
 @click.option("--decode", is_flag=True, help="Open every image, too.")
 @_REVISION
-@_OFFLINE
 @_JSON
-def verify_command(
-    data: str, names: tuple[str, ...], decode: bool, revision: str | None, offline: bool, as_json: bool
-) -> None:
-    """Check that every image is there; exits with 1 where something is missing."""
+def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: str | None, as_json: bool) -> None:
+    """Check that every image is there; exits with 1 where something is missing. Fetches nothing."""
     from dataclasses import asdict
 
     from tabulate import tabulate
@@ -63,7 +59,7 @@ def verify_command(
     from mmeb.data.sources import open_source
     from mmeb.data.verify import verify
 
-    source = open_source(data, revision=revision, offline=offline)
+    source = open_source(data, revision=revision, offline=True)
     reports = [verify(task, source, decode=decode) for task in get_tasks(names)]
     if as_json:
         click.echo(json.dumps([{**asdict(report), "is_whole": report.is_whole} for report in reports], indent=2))

@@ -28,7 +28,7 @@ _LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # the record before each member's da
 
 
 @dataclass(frozen=True, eq=False)
-class _Member(ImageRef):
+class ArchiveImage(ImageRef):
     """A member of an archive: `stored` bytes from `offset` on, `length` when unpacked."""
 
     archive: Path
@@ -60,7 +60,7 @@ class _Member(ImageRef):
 
 
 @dataclass(frozen=True, eq=False)
-class TarImage(_Member):
+class TarImage(ArchiveImage):
     """An image in an uncompressed tar."""
 
     def stamp(self) -> str:
@@ -78,7 +78,7 @@ class TarImage(_Member):
 
 
 @dataclass(frozen=True, eq=False)
-class ZipImage(_Member):
+class ZipImage(ArchiveImage):
     """An image in a zip, stored or deflated; `offset` is that of its local header."""
 
     method: int = zipfile.ZIP_STORED
@@ -116,7 +116,7 @@ class ZipImage(_Member):
             raise self._damaged(f"{error}, so the archive is damaged") from None
 
 
-def index_archive(path: Path) -> Iterator[ImageRef]:
+def index_archive(path: Path) -> Iterator[ArchiveImage]:
     """References to all files in a .zip, .tar, .tar.gz or .tgz, without origin; macOS twins are left out.
 
     Raises MmebError for an archive that is cut off or is none.

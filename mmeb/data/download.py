@@ -57,6 +57,7 @@ def download(
     """
     if data not in HUB_REPOSITORIES:
         raise MmebError(f"Only {' and '.join(HUB_REPOSITORIES)} can be downloaded, not {data!r}.")
+    tasks = [task for task in tasks if not task.is_custom]  # a user's own have their own files
     source = open_source(data, revision=revision, offline=offline)
     assert isinstance(source, HubSource)
     if hub.is_offline(offline):

@@ -57,8 +57,8 @@ def cached_files(repository: str, commit: str) -> list[str]:
 def list_files(repository: str, commit: str) -> dict[str, int]:
     """All files of a commit with their sizes in bytes; asks the hub."""
     with plain_errors(repository):
-        tree = huggingface_hub.HfApi().list_repo_tree(repository, repo_type="dataset", revision=commit, recursive=True)
-        return {entry.path: entry.size for entry in tree if isinstance(entry, huggingface_hub.RepoFile)}
+        info = huggingface_hub.HfApi().dataset_info(repository, revision=commit, files_metadata=True)
+    return {file.rfilename: file.size or 0 for file in info.siblings or []}
 
 
 def fetch(repository: str, commit: str, file: str, *, offline: bool, folder: Path | None = None) -> Path:
@@ -128,6 +128,13 @@ def _download(repository: str, commit: str, file: str, part: Path) -> str:
     return known.etag or part.stem
 
 
+_PLAIN = {
+    errno.ENOSPC: "there is no space left; free some, or set HF_HOME to another disk",
+    errno.EDQUOT: "the disk quota is used up; free some, or set HF_HOME to another disk",
+    errno.EACCES: "permission is denied; set HF_HOME to a folder of yours",
+    errno.EROFS: "the file system is read-only; set HF_HOME to a folder of yours",
+}
+
 _NOT_CACHED = (
     "{what} is not in the local cache, and no call may leave the machine: fetch it with `mmeb data download` where "
     "there is a network, or use `--data demo`."
@@ -166,13 +173,13 @@ def plain_errors(
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise MmebError(_unreachable(what, error.__cause__ or error, instead)) from None
     except errors.HfHubHTTPError as error:
-        hint = "log in with `hf auth login`" if _status(error) in {401, 403} else "try again later"
+        hint = "log in with `hf auth login`" if _status(error) in {401, 403} else "check the name, or try again later"
         raise MmebError(f"The hub answered HTTP {_status(error)} for {what}: {hint}.") from None
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # the HTTP client's own, which differs by version
         raise MmebError(_unreachable(what, error, instead)) from None
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise MmebError(f"There is no space left for {what} in {constants.HF_HUB_CACHE}; free some.") from None
+        if (reason := _PLAIN.get(error.errno or 0)) is not None:
+            raise MmebError(f"{what} can't be stored in {error.filename or 'its folder'}: {reason}.") from None
         if "Consistency check" not in str(error):
             raise
         raise MmebError(f"The download of {what} broke off: run the same command again, it is resumed.") from None

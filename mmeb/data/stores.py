@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from mmeb.data.archives import index_archive, is_archive, is_macos_twin
+from mmeb.data.archives import ArchiveImage, index_archive, is_archive, is_macos_twin
 from mmeb.data.images import FileImage, ImageRef
 from mmeb.errors import MmebError
 
@@ -53,7 +53,7 @@ class ImageStore:
             if (found := self._in_folders(name, origin)) is not None:
                 return found
             if (member := self._members.get(name)) is not None:
-                return replace(member, origin=origin)  # type: ignore[type-var]
+                return replace(member, origin=origin)
         return None
 
     def _in_folders(self, path: str, origin: str) -> ImageRef | None:
@@ -73,12 +73,11 @@ class ImageStore:
         return self._listings[folder]
 
     @cached_property
-    def _members(self) -> dict[str, ImageRef]:
+    def _members(self) -> dict[str, ArchiveImage]:
         """The archives' members by name and by canonical name."""
-        members: dict[str, ImageRef] = {}
+        members: dict[str, ArchiveImage] = {}
         for archive in self.archives:
             for member in index_archive(archive):
-                name = member.key.removeprefix(f"{archive}/")
-                members.setdefault(name, member)
-                members.setdefault(canonical(name), member)
+                members.setdefault(member.name, member)
+                members.setdefault(canonical(member.name), member)
         return members
