@@ -29,18 +29,25 @@ class Reference:
     vectors: NDArray[np.float32]
     origin: dict[str, Any]
 
+    @property
+    def changed(self) -> list[str]:
+        """What is not as it was when the vectors were made: "transformers 5.1.0 → 5.23.0"."""
+        then, today = self.origin.get("libraries", {}), library_versions()
+        names = sorted(name for name in then.keys() | today.keys() if then.get(name) != today.get(name))
+        return [f"{name} {then.get(name, 'missing')} → {today.get(name, 'missing')}" for name in names]
+
     def require(self, model: EmbeddingModel) -> None:
         """Raises MmebError where the vectors are of another model, other options or other probes."""
         if self.origin.get("probes") != fingerprint():
             raise MmebError(f"{self.path} was made with other items, by another version of mmeb: make it anew.")
-        if self.vectors.shape != (shape := (len(probes()), model.dim)):
-            raise MmebError(f"{self.path} holds vectors of shape {self.vectors.shape}, this model's have {shape}.")
         ours, theirs = _comparable(model.provenance), _comparable(self.origin["model"])
         if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
             key = differing[0]
             raise MmebError(
                 f"{self.path} is not of this model: its {key} is {theirs.get(key)!r}, here it is {ours.get(key)!r}."
             )
+        if self.vectors.shape != (shape := (len(probes()), model.dim)):
+            raise MmebError(f"{self.path} holds vectors of shape {self.vectors.shape}, this model's have {shape}.")
 
 
 def save_reference(path: Path, model: EmbeddingModel, vectors: NDArray[np.float32]) -> None:

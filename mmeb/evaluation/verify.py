@@ -205,7 +205,7 @@ def _like_reference(vectors: Mapping[str, Vectors], reference: Reference) -> Che
     worst, distance = _worst({name: 1 - _cosine(vector, saved[name]) for name, vector in vectors.items()})
     difference = max(float(np.abs(vector - saved[name]).max()) for name, vector in vectors.items())
     cosine = 1 - distance
-    detail = f"{worst}; by coordinate at most {difference:.2g}"
+    detail = "; ".join([worst, f"by coordinate at most {difference:.2g}", *reference.changed])
     return Check("reference", cosine >= REFERENCE_COSINE, cosine, f"cosine ≥ {REFERENCE_COSINE}", detail)
 
 

@@ -21,13 +21,16 @@ class BlipFamily(DualEncoder):
     model_class: ClassVar[type[PreTrainedModel]]
     model_type: ClassVar[str]
     options_class: ClassVar[type[DualEncoderOptions]] = DualEncoderOptions
+    module: Any  # the library's model, whose parts have no types
+    processor: Any
+    tokenizer: Any
 
     @classmethod
     def load(
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
         parsed = parse_options(cls.options_class, options, cls.adapter)
-        config = read_config(checkpoint, (cls.model_type,))
+        config = cls.read_config(checkpoint)
         module = load_pretrained(cls.model_class, checkpoint, config, device=device, dtype=dtype)
         vision = config.vision_config
         model = cls(
@@ -41,6 +44,10 @@ class BlipFamily(DualEncoder):
         model.dtype = dtype  # the Q-Former may be kept in float32
         model.processor, model.tokenizer = load_image_processor(checkpoint), load_tokenizer(checkpoint)
         return model
+
+    @classmethod
+    def read_config(cls, checkpoint: Checkpoint) -> PreTrainedConfig:
+        return read_config(checkpoint, (cls.model_type,))
 
     @staticmethod
     def width(config: PreTrainedConfig, options: Any) -> int:
@@ -68,7 +75,8 @@ class BlipFamily(DualEncoder):
 
     def mask(self, ids: Tensor) -> Tensor:
         """1 up to the last real token: a text may spell out `[PAD]` itself. Bidirectional attention needs it."""
-        return (ids != self.tokenizer.pad_token_id).flip(1).cummax(1).values.flip(1).long()
+        real: Tensor = ids != self.tokenizer.pad_token_id
+        return real.flip(1).cummax(1).values.flip(1).long()
 
     @property
     def image_policy(self) -> dict[str, Any]:

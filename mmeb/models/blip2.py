@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from transformers import Blip2ForImageTextRetrieval, PreTrainedConfig
 
 from mmeb.models.blip import BlipFamily
+from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.dual_encoder import DualEncoderOptions
 
 
@@ -32,6 +33,13 @@ class Blip2Model(BlipFamily):
     model_type = "blip-2"
     options_class = Blip2Options
     options: Blip2Options
+
+    @classmethod
+    def read_config(cls, checkpoint: Checkpoint) -> PreTrainedConfig:
+        config = super().read_config(checkpoint)
+        # Published configurations call it `qformer_text_input` too; without it a retrieval model could read no text.
+        config.qformer_config.use_qformer_text_input = True
+        return config
 
     @staticmethod
     def width(config: PreTrainedConfig, options: Any) -> int:

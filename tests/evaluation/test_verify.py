@@ -1,6 +1,8 @@
 """What `verify` and the check before a run let pass, and what each check is there to catch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +25,7 @@ class ByteModel(EmbeddingModel):
     """A model of two small towers: the masked mean of a text's bytes, and a thumbnail; fused by adding them up."""
 
     adapter = "bytes"
+    module: nn.ModuleDict
 
     def __init__(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> None:
         torch.manual_seed(seed)
@@ -31,7 +34,7 @@ class ByteModel(EmbeddingModel):
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, options: Mapping[str, str]
+        cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
         return cls(dtype)
 
@@ -50,7 +53,8 @@ class ByteModel(EmbeddingModel):
 
     def text(self, ids: Tensor) -> Tensor:
         real = (ids > 0).unsqueeze(-1)
-        return (self.module["text"](ids) * real).sum(1) / real.sum(1).clamp(min=1)
+        vectors: Tensor = (self.module["text"](ids) * real).sum(1) / real.sum(1).clamp(min=1)
+        return vectors
 
     def cost(self, item: Item) -> int:
         return len(item.text)
@@ -99,7 +103,8 @@ class SeesItsPlace(ByteModel):
 
 class SeesPadding(ByteModel):
     def text(self, ids: Tensor) -> Tensor:
-        return self.module["text"](ids).sum(1) / (ids > 0).sum(1, keepdim=True).clamp(min=1)
+        vectors: Tensor = self.module["text"](ids).sum(1) / (ids > 0).sum(1, keepdim=True).clamp(min=1)
+        return vectors
 
 
 class Restless(ByteModel):
@@ -116,7 +121,8 @@ class ImageBlind(ByteModel):
 
 class TextBlind(ByteModel):
     def text(self, ids: Tensor) -> Tensor:
-        return self.module["text"](torch.ones_like(ids)).mean(1) if ids.shape[1] else super().text(ids)
+        same: Tensor = self.module["text"](torch.ones(len(ids), 1, dtype=torch.long)).mean(1)
+        return same if ids.shape[1] else super().text(ids)
 
 
 class ImageHidesText(ByteModel):
@@ -246,6 +252,19 @@ def test_other_weights_under_the_same_revision_fail_the_reference(tmp_path: Path
     verdict = verify_model(ByteModel(), load_reference(tmp_path / "r.safetensors"))
 
     assert [check.name for check in verdict.checks if not check.passed] == ["reference"]
+
+
+def test_a_reference_tells_which_libraries_have_changed_since(tmp_path: Path) -> None:
+    path = tmp_path / "r.safetensors"
+    save_reference(path, ByteModel(), verify_model(ByteModel()).vectors)
+    reference = load_reference(path)
+    assert reference.changed == []
+
+    older = replace(
+        reference, origin=reference.origin | {"libraries": {**reference.origin["libraries"], "torch": "1.0"}}
+    )
+
+    assert f"torch 1.0 → {version('torch')}" in verify_model(ByteModel(), older).checks[-1].detail
 
 
 def test_a_reference_of_another_model_is_refused(tmp_path: Path) -> None:

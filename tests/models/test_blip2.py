@@ -1,6 +1,7 @@
 """BLIP-2 against the library's own numbers, and its two ways to one vector for an image."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ TEXTS = [Item(text=text) for text in INPUTS["texts"]]
 PAIRS = [Item(text=text.text, image=image.image) for text, image in zip(TEXTS, IMAGES, strict=False)]
 
 
-def load(folder: str = "blip2", dtype: torch.dtype = torch.float32, **options: str) -> Blip2Model:
-    checkpoint = Checkpoint(folder, folder, GOLDEN / "ckpt" / folder)
+def load(folder: str | Path = "blip2", dtype: torch.dtype = torch.float32, **options: str) -> Blip2Model:
+    checkpoint = Checkpoint("blip2", str(folder), GOLDEN / "ckpt" / folder)
     return Blip2Model.load(checkpoint, device=torch.device("cpu"), dtype=dtype, options=options)
 
 
@@ -124,6 +125,19 @@ def test_it_passes_verification(dtype: torch.dtype) -> None:
     assert model.provenance["dtype"] == str(dtype).removeprefix("torch.")
     verdict = verify_model(model)
     assert verdict.passed, verdict.table()
+
+
+def test_the_published_layout_loads_too(tmp_path: Path) -> None:
+    """An older name in the configuration, the tokenizer as a vocabulary alone."""
+    folder = Path(shutil.copytree(GOLDEN / "ckpt" / "blip2", tmp_path / "blip2"))
+    (folder / "tokenizer.json").unlink()
+    (folder / "added_tokens.json").write_text('{"[DEC]": 602}')
+    config = json.loads((folder / "config.json").read_text())
+    config["qformer_config"]["qformer_text_input"] = config["qformer_config"].pop("use_qformer_text_input")
+    del config["text_config"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+    np.testing.assert_allclose(embed(load(folder), TEXTS), NUMBERS["text_embeds"], atol=1e-5)
 
 
 def test_the_older_blip_is_refused() -> None:
