@@ -90,7 +90,8 @@ def submit(
     tasks = {task.name: result.tasks[task.name] for task in TASKS if task.name in result.tasks}
     foreign = {name: result.tasks[name] for name in result.tasks if name not in _NAMES and name not in own}
     reading.result = RunResult(_metadata(result.metadata, metadata), {**tasks, **foreign}, result.provenance)
-    ranks = {name: task for name, task in load_ranks(run).items() if name in tasks}
+    loaded = load_ranks(run)
+    ranks = {name: loaded[name] for name in tasks if name in loaded}
     if wrong := validate(reading, ranks, partial=partial):
         hint = " (--partial permits missing tasks)" if any("tasks are missing" in line for line in wrong) else ""
         raise MmebError(f"{run} can't be submitted: {'; '.join(wrong)}{hint}.")
