@@ -77,9 +77,9 @@ def assert_same_predictions(model: DecoderEmbedder, reference: Reference, task: 
         np.testing.assert_allclose(found, reference.arrays[f"{task}/{side}"], rtol=0, atol=1e-5)
         vectors[side] = dict(zip(rows, found, strict=True))
     chosen = []
-    for row in pd.read_parquet(GOLDEN / "data/MMEB-eval" / task).itertuples():
-        candidates = [vectors["tgt"][key] for key in zip(row.tgt_text, row.tgt_img_path, strict=True)]
-        chosen.append(int(np.argmax(np.stack(candidates) @ vectors["qry"][row.qry_text, row.qry_img_path])))
+    for row in pd.read_parquet(GOLDEN / "data/MMEB-eval" / task).to_dict("records"):
+        candidates = np.stack([vectors["tgt"][key] for key in zip(row["tgt_text"], row["tgt_img_path"], strict=True)])
+        chosen.append(int(np.argmax(candidates @ vectors["qry"][row["qry_text"], row["qry_img_path"]])))
     assert chosen == reference.arrays[f"{task}/pred"].tolist()
 
 
@@ -251,6 +251,8 @@ def test_text_of_100_000_characters_embeds_and_is_counted_as_cut() -> None:
 
 def test_gradient_reaches_tower_and_decoder() -> None:
     model = load("qwen2_vl", image_resolution="low")
-    model.embed(model.preprocess([item(("<|image_1|>\nWhat?", "set0/im000.png"))])).sum().backward()
-    touched = {name.split(".")[0] for name, weight in model.module.named_parameters() if weight.grad is not None}
+    names, weights = zip(*model.module.named_parameters(), strict=True)
+    embedding = model.embed(model.preprocess([item(("<|image_1|>\nWhat?", "set0/im000.png"))]))
+    gradients = torch.autograd.grad(embedding.sum(), weights, allow_unused=True)
+    touched = {name.split(".")[0] for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
     assert touched == {"visual", "language_model"}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mmeb.models.base import Batch
+from mmeb.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,21 @@ class Backbone(ABC):
     dim: int
     pad_id: int
     max_length: int  # tokens of a row, image and text; longer text is cut at its end
+
+    @abstractmethod
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        max_length: int | None = None,
+    ) -> None:
+        """Load weights, tokenizer and image processor from a local folder, beside options of the backbone's own.
+
+        Device "auto" spreads the module over all there are; a `max_length` of None is as much as the backbone takes.
+        Raises MmebError for another architecture and for a weight that is missing, left over or misshapen.
+        """
 
     @abstractmethod
     def encode(self, prompt: str, image: Image.Image | None) -> EncodedRow:

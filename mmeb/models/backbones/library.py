@@ -20,10 +20,10 @@ NOT_LOADED = ("lm_head.weight", *POSITION_IDS)  # pooling needs no logits
 class LibraryBackbone(Backbone):
     """A model class of transformers, without its head, with its checkpoint's tokenizer.
 
-    Raises MmebError for a folder that holds another architecture, for a missing, unexpected or misshapen weight, and
-    for a tokenizer without the image token.
+    Raises MmebError for a tokenizer without the image token, too.
     """
 
+    module: PreTrainedModel
     model_class: ClassVar[type[PreTrainedModel]]
     model_type: ClassVar[str]
     image_token: ClassVar[str]

@@ -22,7 +22,7 @@ RENAMES = (
 )
 
 
-class EvenPadding(LlavaNextImageProcessorPil):
+class EvenPadding(LlavaNextImageProcessorPil):  # type: ignore[misc]
     """The library's processor with the padding of transformers 4, on which the published models were trained.
 
     An odd remainder is halved and rounded down on both sides, and the crops lose its last row or column: today's
@@ -65,7 +65,7 @@ class LlavaNextBackbone(LibraryBackbone):
             rows -= (rows - int(round(height * (columns / width), 7))) // 2 * 2
         else:
             columns -= (columns - int(round(width * (rows / height), 7))) // 2 * 2
-        return side * side + rows * (columns + 1)
+        return int(side * side + rows * (columns + 1))
 
     def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
         """`pixel_values` (crops of all images, 3, height, width), `image_sizes` int64 (images, 2: height, width)."""
@@ -80,4 +80,5 @@ class LlavaNextBackbone(LibraryBackbone):
             pixels = inputs["pixel_values"].to(embeddings.dtype)
             images = self.module.get_image_features(pixels, inputs["image_sizes"]).pooler_output
             embeddings = put_features(embeddings, inputs["is_image"], torch.cat(list(images)))
-        return self.module.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        hidden: Tensor = self.module.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return hidden

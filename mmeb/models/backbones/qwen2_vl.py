@@ -56,7 +56,8 @@ class Qwen2VLBackbone(LibraryBackbone):
 
     def n_image_tokens(self, size: tuple[int, int]) -> int:
         width, height = _within_aspect(size)
-        return int(self.processor.get_number_of_image_patches(height, width)) // self.processor.merge_size**2
+        patches: int = self.processor.get_number_of_image_patches(height, width)
+        return int(patches // self.processor.merge_size**2)
 
     def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
         """`pixel_values` (patches of all images, values of a patch), `image_grid_thw` int64 (images, 3)."""
@@ -81,9 +82,10 @@ class Qwen2VLBackbone(LibraryBackbone):
             images = self.module.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
             embeddings = put_features(embeddings, inputs["is_image"], torch.cat(list(images)))
         # Without positions given, the language model counts 0, 1, 2, … on all three axes.
-        return self.module.language_model(
+        hidden: Tensor = self.module.language_model(
             inputs_embeds=embeddings, position_ids=inputs.get("position_ids"), use_cache=False
         ).last_hidden_state
+        return hidden
 
 
 class Qwen25VLBackbone(Qwen2VLBackbone):

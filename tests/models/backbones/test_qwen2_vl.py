@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2VLImageProcessorPil, Qwen2VLModel
 
 from mmeb.models.backbones.base import EncodedRow
-from mmeb.models.backbones.qwen2_vl import Qwen2VLBackbone, Qwen25VLBackbone
+from mmeb.models.backbones.qwen2_vl import Positions, Qwen2VLBackbone, Qwen25VLBackbone
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.pooling import last_token
 
@@ -33,9 +33,15 @@ def qwen25(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A random Qwen2.5-VL of the size of the tiny Qwen2-VL, with its tokenizer, in the official layout."""
     folder = tmp_path_factory.mktemp("qwen25")
     old = json.loads((CHECKPOINT.path / "config.json").read_text())
-    names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads")
-    names += ("rms_norm_eps", "rope_theta", "rope_scaling", "vocab_size", "bos_token_id", "eos_token_id")
-    tower = {"depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "out_hidden_size": 64}
+    names = ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads"]
+    names += ["rms_norm_eps", "rope_theta", "rope_scaling", "vocab_size", "bos_token_id", "eos_token_id"]
+    tower: dict[str, int | list[int]] = {
+        "depth": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 4,
+        "out_hidden_size": 64,
+    }
     tower |= {"window_size": 56, "fullatt_block_indexes": [1]}
     ids = {f"{name}_token_id": old[f"{name}_token_id"] for name in ("image", "video", "vision_start", "vision_end")}
     torch.manual_seed(0)
@@ -117,7 +123,7 @@ def test_max_length_cuts_text_and_keeps_the_image() -> None:
 
 @pytest.mark.parametrize("positions", ["1d", "2d"])
 @pytest.mark.parametrize("size", [(1, 1), (10_000, 10), (10, 10_000), (3, 3)])
-def test_extreme_images_embed(size: tuple[int, int], positions: str) -> None:
+def test_extreme_images_embed(size: tuple[int, int], positions: Positions) -> None:
     backbone = Qwen2VLBackbone(CHECKPOINT, positions=positions)
     row = backbone.encode(PROMPT, Image.new("L", size))
     assert backbone.n_tokens(PROMPT, size) == len(row.ids)
@@ -131,7 +137,7 @@ def test_pixel_budget_bounds_the_image_tokens() -> None:
 
 
 @pytest.mark.parametrize("positions", ["1d", "2d"])
-def test_rows_in_one_batch_equal_the_rows_alone(positions: str) -> None:
+def test_rows_in_one_batch_equal_the_rows_alone(positions: Positions) -> None:
     backbone = Qwen2VLBackbone(CHECKPOINT, positions=positions)
     rows = [
         backbone.encode("no", None),
