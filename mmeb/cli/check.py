@@ -55,7 +55,8 @@ def command(
         write_baseline(run, baseline)
         click.echo(f"{baseline} holds the scores of {run} now.")
         return
-    verdict = check(*load_sides([baseline, run]), Rule(tolerance, task_tolerance, alpha))
+    against, checked = load_sides([baseline, run])
+    verdict = check(against, checked, Rule(tolerance, task_tolerance, alpha))
     if junit_path is not None:
         write_text(junit_path, junit(verdict))
     if github:

@@ -147,7 +147,8 @@ def junit(verdict: Verdict) -> str:
             failure = ET.SubElement(case, "failure", {"message": _xml(failures[name])})
             failure.text = _xml(f"{verdict.comparison.second} against {verdict.comparison.first}: {failures[name]}")
     ET.indent(suites)
-    return ET.tostring(suites, encoding="utf-8", xml_declaration=True).decode() + "\n"
+    document: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return document.decode() + "\n"
 
 
 def github_annotations(verdict: Verdict) -> list[str]:

@@ -205,8 +205,8 @@ def _intervals(
 
 def _change(first: Side, second: Side, name: str) -> NDArray[np.float64]:
     """Per query (n,): 1 where it is gained, -1 where it is lost, else 0."""
-    hit_a, hit_b = ((side.ranks[name].rank == 1).astype(np.float64) for side in (first, second))
-    return hit_b - hit_a
+    change: NDArray[np.float64] = np.subtract(second.ranks[name].rank == 1, first.ranks[name].rank == 1, dtype=float)
+    return change
 
 
 def _hits(task: TaskResult) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """A run's failures as one HTML page that needs nothing but itself."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
 from mmeb.data.eval import load_eval
-from mmeb.data.item import EvalDataset, Item
+from mmeb.data.images import ImageRef
+from mmeb.data.item import EvalDataset
 from mmeb.data.sources import Source, open_source
 from mmeb.errors import MmebError
 from mmeb.leaderboard.aggregate import GROUP_TITLES, averages, coverage, percent
 from mmeb.leaderboard.render import mean_or_coverage, one_decimal
 from mmeb.report.gallery import Gallery, gallery
-from mmeb.report.thumbnails import thumbnail
+from mmeb.report.thumbnails import Thumbnail, thumbnail
 from mmeb.results.atomic import write_text
 from mmeb.results.ranks import Ranks
 from mmeb.results.schema import TaskResult
@@ -79,10 +80,10 @@ def write_report(
 def _source(identity: Mapping[str, Any], data: str | None, offline: bool) -> Source:
     if data is not None:
         return open_source(data, offline=offline)
-    recorded = identity["data"]
-    if Path(recorded["repository"]).is_dir() or recorded["kind"] == "folder":
-        return open_source(recorded["repository"])
-    return open_source(recorded["kind"], revision=recorded["revision"], offline=offline)
+    kind, repository = identity["data"]["kind"], identity["data"]["repository"]
+    if kind == "folder" or (kind == "demo" and Path(repository).is_dir()):
+        return open_source(repository)
+    return open_source(kind, revision=identity["data"]["revision"], offline=offline)
 
 
 def _dataset(task: Task, result: TaskResult, source: Source, limit: int | None) -> EvalDataset:
@@ -109,8 +110,7 @@ def render(pages: Iterable[TaskPage], recorded: Mapping[str, Any]) -> str:
     pages = list(pages)
     scores = {page.task.name: page.score for page in pages}
     means = averages(scores)
-    groups = {GROUP_TITLES[name]: mean_or_coverage(means[name], scores, name) for name in GROUP_TITLES}
-    shown = [name for name in GROUP_TITLES if coverage(scores, name)[0]]
+    shown = [group for group in GROUP_TITLES if coverage(scores, group)[0]]
     environment = Environment(
         loader=PackageLoader("mmeb.report", "."),
         autoescape=True,
@@ -124,21 +124,18 @@ def render(pages: Iterable[TaskPage], recorded: Mapping[str, Any]) -> str:
         data=recorded["identity"]["data"],
         limit=recorded["identity"].get("limit"),
         started=recorded.get("started", ""),
-        groups={GROUP_TITLES[name]: groups[GROUP_TITLES[name]] for name in shown},
+        groups={GROUP_TITLES[group]: mean_or_coverage(means[group], scores, group) for group in shown},
         meta_tasks=[meta for meta in MetaTask if any(page.task.meta_task is meta for page in pages)],
         titles=GROUP_TITLES,
         pages=pages,
-        picture=_picture(),
+        picture=_picture,
         shorten=_shorten,
     )
 
 
-def _picture() -> Callable[[Item], Any]:
-    @functools.lru_cache(maxsize=256)  # a candidate that is often retrieved is decoded once
-    def picture(item: Item) -> Any:
-        return thumbnail(item.image) if item.image is not None else None
-
-    return picture
+@functools.lru_cache(maxsize=256)  # a candidate that is often retrieved is decoded once
+def _picture(image: ImageRef | None) -> Thumbnail | None:
+    return None if image is None else thumbnail(image)
 
 
 def _shorten(text: str) -> str:

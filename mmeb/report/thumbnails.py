@@ -9,30 +9,34 @@ from PIL import Image
 from mmeb.data.images import ImageRef
 from mmeb.errors import MmebError
 
-SIDE = 224  # pixels of the longer side: twice what a card on a phone shows, so sharp on dense screens
-_QUALITY = 60
+_LARGEST = 12_000  # bytes, which only a very busy image needs
+_TRIES = ((224, 60), (224, 30), (160, 30), (112, 20))
+"""Pixels of the longer side and quality, tried in turn until the picture is small enough. 224 pixels are more than a
+card shows on a phone, so the picture is sharp on dense screens."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
     """A picture as a data URI, with its size in pixels; no URI, but a `problem`, where it can't be decoded."""
 
-    name: str
     uri: str | None = None
     width: int = 0
     height: int = 0
     problem: str = ""
 
 
-def thumbnail(image: ImageRef, side: int = SIDE) -> Thumbnail:
-    """A picture of at most `side` pixels, as the model saw it: RGB, no EXIF turn."""
+def thumbnail(image: ImageRef) -> Thumbnail:
+    """A picture of some kilobytes, as the model saw it: RGB, no EXIF turn."""
     try:
-        small = image.rgb()
+        original = image.rgb()
     except MmebError as error:
-        return Thumbnail(image.key, problem=str(error))
-    original = small.size
-    small.thumbnail((side, side), Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=_QUALITY)
+        return Thumbnail(problem=str(error))
+    for side, quality in _TRIES:
+        small = original.copy()
+        small.thumbnail((side, side), Image.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        small.save(buffer, "WEBP", quality=quality)
+        if buffer.tell() <= _LARGEST:
+            break
     uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Thumbnail(image.key, uri, *original)
+    return Thumbnail(uri, *original.size)

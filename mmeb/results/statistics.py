@@ -21,7 +21,7 @@ def unpaired(hits_a: int, n_a: int, hits_b: int, n_b: int) -> float:
 
     On the same queries it is cautious: what two runs have in common counts as noise.
     """
-    return float(stats.fisher_exact([[hits_a, n_a - hits_a], [hits_b, n_b - hits_b]]).pvalue)
+    return float(stats.fisher_exact(np.array([[hits_a, n_a - hits_a], [hits_b, n_b - hits_b]])).pvalue)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

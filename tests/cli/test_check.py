@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,9 +150,7 @@ def test_junit_has_a_case_for_each_task_and_a_failure_for_what_fell(tmp_path: Pa
         ({"data": {"kind": "demo"}}, "demo data"),
     ],
 )
-def test_other_data_is_refused(
-    tmp_path: Path, capsys: Capture, run_parts: dict[str, dict[str, object]], sentence: str
-) -> None:
+def test_other_data_is_refused(tmp_path: Path, capsys: Capture, run_parts: dict[str, Any], sentence: str) -> None:
     hits = hits_of(0.5, ("GQA", "CIRR"))
     baseline, run = write_run(tmp_path / "b", hits), write_run(tmp_path / "r", hits, **run_parts)
     done = call(capsys, "check", run, "--baseline", baseline)
