@@ -76,15 +76,19 @@ def fetch(repository: str, commit: str, file: str, *, offline: bool, folder: Pat
         part = _part(repository, commit, file, folder)
         part.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{part}.lock"):
-            if not path.is_file():
-                etag = _download(repository, commit, file, part)
-                if folder is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    part.replace(path)
-                else:
-                    part.replace(part.with_name(etag))
-                    # The client finds the blob in its place and adds what else its cache holds.
-                    huggingface_hub.hf_hub_download(repository, file, repo_type="dataset", revision=commit)
+            if path.is_file():
+                return path
+            url = huggingface_hub.hf_hub_url(repository, file, repo_type="dataset", revision=commit)
+            known = huggingface_hub.get_hf_file_metadata(url)
+            if folder is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _download(url, known, part, file).replace(path)
+            else:
+                blob = part.with_name(known.etag or part.stem)
+                if not blob.is_file():  # another commit may have the same file
+                    _download(url, known, part, file).replace(blob)
+                # The client finds the blob in its place and adds what else its cache holds.
+                huggingface_hub.hf_hub_download(repository, file, repo_type="dataset", revision=commit)
     return path
 
 
@@ -105,10 +109,8 @@ def _part(repository: str, commit: str, file: str, folder: Path | None) -> Path:
     return (_cache(repository) / "blobs" if folder is None else folder / ".cache") / f"{name}.part"
 
 
-def _download(repository: str, commit: str, file: str, part: Path) -> str:
-    """Fill `part` with the rest of the file and check it; returns the file's ETag."""
-    url = huggingface_hub.hf_hub_url(repository, file, repo_type="dataset", revision=commit)
-    known = huggingface_hub.get_hf_file_metadata(url)
+def _download(url: str, known: huggingface_hub.HfFileMetadata, part: Path, file: str) -> Path:
+    """Fill `part` with the rest of the file, check it, and return it."""
     with part.open("ab") as target:
         http_get(
             url,
@@ -119,13 +121,12 @@ def _download(repository: str, commit: str, file: str, part: Path) -> str:
             displayed_filename=file,
         )
     with part.open("rb") as source:
-        is_whole = (
-            not _SHA256.fullmatch(known.etag or "") or hashlib.file_digest(source, "sha256").hexdigest() == known.etag
-        )
+        is_hashed = _SHA256.fullmatch(known.etag or "")
+        is_whole = not is_hashed or hashlib.file_digest(source, "sha256").hexdigest() == known.etag
     if not is_whole:
         part.unlink()
-        raise MmebError(f"{file} of {repository} arrived damaged, its checksum is wrong: run the same command again.")
-    return known.etag or part.stem
+        raise MmebError(f"{file} arrived damaged from {url}, its checksum is wrong: run the same command again.")
+    return part
 
 
 _PLAIN = {

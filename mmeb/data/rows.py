@@ -7,6 +7,7 @@ apart. A subset has up to a million candidates but few distinct strings, so ever
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ class Rows:
 
     def row_of(self, position: int) -> int:
         """The row that a candidate belongs to, by its position among all."""
-        return int(np.searchsorted(np.cumsum(self.lengths), position, side="right"))
+        return int(np.searchsorted(self._ends, position, side="right"))
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.lengths, dtype=np.int64)
 
     def as_matrix(self, values: Codes) -> Codes:
         """What is known of the candidates as (n_rows, width), with -1 behind a row's last."""

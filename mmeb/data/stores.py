@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mmeb.data.archives import ArchiveImage, index_archive, is_archive, is_macos_twin
 from mmeb.data.images import FileImage, ImageRef
@@ -35,7 +35,7 @@ class ImageStore:
 
     folders: Sequence[Path]
     archives: Sequence[Path]
-    _listings: dict[Path, frozenset[str]] = field(default_factory=dict, repr=False)
+    _listings: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def within(cls, tops: Iterable[Path]) -> "ImageStore":
@@ -43,8 +43,8 @@ class ImageStore:
         folders = [folder for top in tops for folder in (top, *(top / name for name in _WRAPPERS)) if folder.is_dir()]
         folders = list(dict.fromkeys(folders))
         archives = [path for folder in folders for path in sorted(folder.iterdir()) if is_archive(path)]
-        named = {path.name for path in archives}
-        return cls(folders, [path for path in archives if path.name.removesuffix(".gz") not in named - {path.name}])
+        undone = {path for path in archives if path.suffix == ".gz" and path.with_suffix("") in archives}
+        return cls(folders, [path for path in archives if path not in undone])
 
     def find(self, path: str, origin: str) -> ImageRef | None:
         """The image that a row calls `path`, None where there is none; MmebError where the path leaves the folder."""
@@ -57,16 +57,16 @@ class ImageStore:
         return None
 
     def _in_folders(self, path: str, origin: str) -> ImageRef | None:
-        relative = PurePosixPath(path)
+        parent, _, name = path.rpartition("/")
         for folder in self.folders:
-            if relative.name in self._listing(folder / relative.parent):
-                return FileImage(folder / relative, origin)
+            if name in self._listing(f"{folder}/{parent}"):
+                return FileImage(folder / path, origin)
         return None
 
-    def _listing(self, folder: Path) -> frozenset[str]:
+    def _listing(self, folder: str) -> frozenset[str]:
         # One listing per folder instead of one look-up per image: network disks charge for each.
         if folder not in self._listings:
-            entries = os.scandir(folder) if folder.is_dir() else iter(())
+            entries = os.scandir(folder) if os.path.isdir(folder) else ()
             self._listings[folder] = frozenset(
                 entry.name for entry in entries if not is_macos_twin(entry.name) and entry.is_file()
             )
