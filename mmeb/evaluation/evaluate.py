@@ -96,7 +96,7 @@ def collect(folder: RunFolder) -> RunResult:
     metadata = {
         "model_name": model["name"],
         "model_backbone": model["adapter"],
-        "model_size": round(run["parameters"] / 1e9, 3),  # billions, as the leaderboard counts
+        "model_size": float(f"{run['parameters'] / 1e9:.3g}"),  # billions, as the leaderboard counts
         "embedding_dimension": model["dim"],
         "data_source": "Self-Reported",
         "report_generated_date": now(),

@@ -30,7 +30,7 @@ def mmeb(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
 
 @pytest.fixture(scope="module")
 def eval_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_official(tmp_path_factory.mktemp("official") / "MMEB-eval")
+    return write_official(tmp_path_factory.mktemp("official") / "MMEB-eval", rows=20, candidates=20)
 
 
 @pytest.fixture(scope="module")
