@@ -118,7 +118,7 @@ def verdict_text(verdict: Verdict) -> str:
     lower = sorted((task for task in comparison.tasks if task.difference < 0), key=lambda task: task.difference)
     rows = [
         (
-            task.task,
+            plain(task.task),
             one_decimal(task.first),
             one_decimal(task.second),
             points(task.difference),

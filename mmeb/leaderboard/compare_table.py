@@ -7,6 +7,7 @@ from typing import Any
 from tabulate import SEPARATING_LINE, tabulate
 
 from mmeb.leaderboard.compare import Comparison, GroupDifference, Method, TaskDifference
+from mmeb.leaderboard.layouts import plain
 from mmeb.leaderboard.markdown import escape
 from mmeb.leaderboard.render import one_decimal
 
@@ -60,7 +61,7 @@ def _table(comparisons: Sequence[Comparison], letters: Sequence[str], *, markdow
 def _task_row(name: str, comparisons: Sequence[Comparison]) -> list[str]:
     found = [next((task for task in each.tasks if task.task == name), None) for each in comparisons]
     first = next(one_decimal(task.first) for task in found if task is not None)
-    return [name, first, *(cell for task in found for cell in _task_cells(task))]
+    return [plain(name), first, *(cell for task in found for cell in _task_cells(task))]
 
 
 def _task_cells(task: TaskDifference | None) -> list[str]:
@@ -102,7 +103,7 @@ def _remarks(comparison: Comparison, title: str, *, markdown: bool) -> list[str]
         for side, names in ((comparison.first, comparison.only_first), (comparison.second, comparison.only_second))
         if names
     ]
-    lines = [f"- {show(line)}" for line in (*comparison.notes, *missing, *problems)]
+    lines = [f"- {show(plain(line))}" for line in (*comparison.notes, *missing, *problems)]
     parts = ["\n".join([f"{title}:", "", *lines])] if lines else []
     if comparison.settings:
         rows = [[show(_shown(cell)) for cell in row] for row in comparison.settings]
@@ -113,5 +114,5 @@ def _remarks(comparison: Comparison, title: str, *, markdown: bool) -> list[str]
 
 
 def _shown(value: Any) -> str:
-    text = "" if value is None else " ".join(str(value).split())
+    text = "" if value is None else plain(str(value))
     return text if len(text) <= 60 else text[:57] + "..."
