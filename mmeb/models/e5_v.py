@@ -22,7 +22,7 @@ QUESTIONS = {
 class E5VOptions(DecoderOptions):
     """`text` is the item's text alone, or with MMEB's instruction in front."""
 
-    text: Literal["plain", "instructed"] = "plain"
+    text: Literal["plain", "instruction"] = "plain"
 
 
 class E5VModel(DecoderEmbedder):

@@ -43,8 +43,14 @@ DEFAULT_REVISIONS = {
 _PHI35V = "microsoft/Phi-3.5-vision-instruct"
 _QWEN2VL = "Qwen/Qwen2-VL-{}-Instruct"
 _V1 = "prompts and positions as it was trained and scored"
-_V2_OPTIONS = {"image_resolution": "none", "bare_placeholder": "drop"}
-_V2 = "images at their own size, and no placeholder where there is no image, as it was trained"
+_V2_OPTIONS = {
+    "image_resolution": "dynamic",
+    "min_pixels": str(4 * 28**2),
+    "max_pixels": str(1280 * 28**2),
+    "bare_placeholder": "drop",
+}
+_V2 = "images at their own size up to 1280 tokens, and no placeholder without an image, as its authors score it"
+_E5V = "fed the text without its instruction: it was trained on captions alone"
 
 
 def _contrastive(name: str, adapter: str, source: str, size_b: float) -> ModelEntry:
@@ -78,7 +84,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
     _contrastive("blip-itm-large-flickr", "blip", "Salesforce/blip-itm-large-flickr", 0.447),
     _contrastive("blip2-itm-vit-g", "blip2", "Salesforce/blip2-itm-vit-g", 1.17),
     _contrastive("blip2-itm-vit-g-coco", "blip2", "Salesforce/blip2-itm-vit-g-coco", 1.17),
-    ModelEntry("e5-v", "e5v", "royokong/e5-v", 8.36),
+    ModelEntry("e5-v", "e5v", "royokong/e5-v", 8.36, _E5V, options={"text": "plain"}),
     ModelEntry("vlm2vec-phi35v", "phi35v", "TIGER-Lab/VLM2Vec-Full", 4.15, _V1),
     ModelEntry("vlm2vec-phi35v-lora", "phi35v", "TIGER-Lab/VLM2Vec-LoRA", 4.15, _V1, base=_PHI35V),
     ModelEntry("vlm2vec-llava-next", "llava-next", "TIGER-Lab/VLM2Vec-LLaVa-Next", 7.57, _V1),

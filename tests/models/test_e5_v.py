@@ -39,7 +39,7 @@ def test_prompt_tokens_and_embedding_are_the_reference_ones(model: E5VModel, exp
 
 
 def test_instruction_goes_in_front_where_asked_for() -> None:
-    model = load(text="instructed")
+    model = load(text="instruction")
     image = GOLDEN / "data/images/set0/im000.png"
     rendered = model.rendered(Item("", "Identify the scene", "at night", image))
     assert "<|image_1|>\nIdentify the scene at night\nSummary above image and text in one word: " in rendered
