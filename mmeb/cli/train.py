@@ -12,11 +12,11 @@ import click
 @click.option("--split", default="original", show_default=True, help="original or diverse_instruction.")
 @click.option("--limit", type=click.IntRange(min=1), help="So many pairs of each subset, chosen by the seed.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The folder for the trained model.")
-@click.option("--steps", default=2000, show_default=True, help="Optimizer steps.")
-@click.option("--batch-size", default=64, show_default=True, help="Pairs a step, all of one subset.")
+@click.option("--steps", default=3000, show_default=True, help="Optimizer steps.")
+@click.option("--batch-size", default=32, show_default=True, help="Pairs a step, all of one subset.")
 @click.option("--learning-rate", default=1e-3, show_default=True, help="The highest; cosine down to 0.")
 @click.option("--warmup-steps", default=100, show_default=True, help="Steps up to the highest learning rate.")
-@click.option("--temperature", default=0.05, show_default=True, help="Of the contrastive loss.")
+@click.option("--temperature", default=0.07, show_default=True, help="Of the contrastive loss.")
 @click.option("--seed", default=0, show_default=True, help="Of the initial weights and the order of the data.")
 def command(
     adapter: str,

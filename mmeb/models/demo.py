@@ -167,11 +167,11 @@ def _read_config(folder: Path) -> DemoConfig:
 
 
 def _patch_grid(image_size: int) -> int:
-    return image_size // 16
+    return image_size // 24
 
 
 class _Stem(nn.Sequential):
-    """Pixels (n, 3, size, size) to patches (n, dim, size / 16, size / 16), by three convolutions."""
+    """Pixels (n, 3, size, size) to patches (n, dim, size / 24, size / 24), by three convolutions."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(
@@ -181,7 +181,7 @@ class _Stem(nn.Sequential):
             nn.Conv2d(32, 64, 3, stride=2, padding=1),
             nn.GroupNorm(1, 64),
             nn.ReLU(),
-            nn.Conv2d(64, dim, 3, stride=2, padding=1),
+            nn.Conv2d(64, dim, 3, stride=3),
         )
 
 
@@ -217,7 +217,7 @@ class _Network(nn.Module):
         self.word_places = nn.Parameter(torch.randn(config.max_length, dim) * 0.1)
         self.patches = _Stem(dim)
         self.patch_places = nn.Parameter(torch.randn(_patch_grid(config.image_size) ** 2, dim) * 0.1)
-        self.start = nn.Parameter(torch.randn(dim) * 0.1)
+        self.start = nn.Parameter(torch.zeros(dim))
         self.blocks = nn.ModuleList(_Block(dim, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, dim, bias=False)

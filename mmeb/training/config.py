@@ -13,11 +13,11 @@ class TrainConfig:
     """The settings of a run; all that moves its result, apart from the data and the model it starts from."""
 
     output: Path
-    steps: int = 2000
-    batch_size: int = 64
+    steps: int = 3000
+    batch_size: int = 32
     learning_rate: float = 1e-3
     warmup_steps: int = 100
-    temperature: float = 0.05
+    temperature: float = 0.07
     weight_decay: float = 0.01
     split: str = "original"
     seed: int = 0

@@ -97,7 +97,13 @@ class _ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> Any:
         config = self._config
         sampler = HomogeneousSampler(self._sizes, config.batch_size, config.steps, config.seed)
-        loader = DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.data_collator)
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=1,
+            multiprocessing_context="fork",  # the worker shares the model's memory and touches no weights
+        )
         return self.accelerator.prepare(loader)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:

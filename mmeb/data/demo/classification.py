@@ -8,9 +8,10 @@ from PIL import Image
 from mmeb.data.demo.canvas import COLOR_NAMES
 from mmeb.data.demo.example import Example, Maker, Side, picture_query
 from mmeb.data.demo.flags import COUNTRIES
-from mmeb.data.demo.objects import OBJECT_NAMES, Thing
+from mmeb.data.demo.objects import OBJECT_NAMES
 from mmeb.data.demo.scenes import SCENE_NAMES
 from mmeb.data.demo.signs import draw_meme
+from mmeb.data.demo.things import Thing
 from mmeb.data.demo.worlds import World, make_world, paint, paint_backdrop, paint_sketch, plural
 
 # What a news domain's pictures show: things, places, and words of its captions.

@@ -6,8 +6,9 @@ from PIL import Image
 
 from mmeb.data.demo.canvas import COLOR_NAMES
 from mmeb.data.demo.example import Example, Maker, Picture, Side, picture_query
-from mmeb.data.demo.objects import OBJECT_NAMES, Thing
+from mmeb.data.demo.objects import OBJECT_NAMES
 from mmeb.data.demo.scenes import SCENE_NAMES
+from mmeb.data.demo.things import Thing
 from mmeb.data.demo.worlds import World, corner, make_world, paint, place
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mmeb.data.demo.canvas import COLORS, Canvas, Rgb, jitter, shade
 from mmeb.data.demo.flags import FLAGS, draw_flag
-from mmeb.data.demo.objects import Thing, draw_thing
+from mmeb.data.demo.things import Thing, draw_thing
 
 _INK = (24, 24, 30)
 _PAPER = ((252, 252, 248), (248, 244, 232), (240, 244, 250))

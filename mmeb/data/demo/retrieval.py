@@ -8,9 +8,10 @@ from PIL import Image
 from mmeb.data.demo.canvas import COLOR_NAMES, Canvas, jitter
 from mmeb.data.demo.example import Example, Maker, Picture, Side, picture_query
 from mmeb.data.demo.flags import COUNTRIES
-from mmeb.data.demo.objects import OBJECT_NAMES, Thing, draw_thing
+from mmeb.data.demo.objects import OBJECT_NAMES
 from mmeb.data.demo.pages import draw_article
 from mmeb.data.demo.scenes import SCENE_NAMES
+from mmeb.data.demo.things import Thing, draw_thing
 from mmeb.data.demo.worlds import (
     NUMBERS,
     World,

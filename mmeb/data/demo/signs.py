@@ -5,8 +5,8 @@ from random import Random
 from PIL import Image
 
 from mmeb.data.demo.canvas import COLORS, Canvas, jitter
-from mmeb.data.demo.objects import Thing, draw_thing
 from mmeb.data.demo.scenes import SCENE_NAMES, draw_scene
+from mmeb.data.demo.things import Thing, draw_thing
 
 # Where the dots of a die are, on a grid of 3 × 3 numbered row by row.
 _DOTS = {1: (4,), 2: (0, 8), 3: (0, 4, 8), 4: (0, 2, 6, 8), 5: (0, 2, 4, 6, 8), 6: (0, 2, 3, 5, 6, 8)}

@@ -7,10 +7,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from mmeb.data.demo.canvas import COLOR_NAMES
 from mmeb.data.demo.example import Example, Maker, Side, picture_query
-from mmeb.data.demo.objects import OBJECT_NAMES, OBJECTS, Thing
+from mmeb.data.demo.objects import OBJECT_NAMES
 from mmeb.data.demo.pages import Bars, draw_bars, draw_form, draw_infographic, draw_pie
 from mmeb.data.demo.scenes import SCENE_NAMES
 from mmeb.data.demo.signs import draw_die, draw_label, draw_sign
+from mmeb.data.demo.things import Thing
 from mmeb.data.demo.worlds import NUMBERS, article, group_world, make_world, paint, plural
 
 # What everybody knows of a thing: what it is for, where it is found, what it is made of.
@@ -207,7 +208,7 @@ def _reading(rng: Random) -> Example:
     if rng.random() < 0.5:
         image, question = draw_sign(word, rng.choice(SCENE_NAMES), rng), "what is written on the sign?"
     else:
-        thing = Thing(rng.choice(tuple(OBJECTS)), rng.choice(COLOR_NAMES), 0.5, 0.34, 0.28)
+        thing = Thing(rng.choice(OBJECT_NAMES), rng.choice(COLOR_NAMES), 0.5, 0.34, 0.28)
         image, question = draw_label(word, thing, rng), f"what is the name of this {thing.name}?"
     return Example(picture_query(image, question), Side(word.lower()))
 

@@ -7,8 +7,9 @@ from PIL import Image
 
 from mmeb.data.demo.canvas import COLOR_NAMES, COLORS, Canvas, jitter, shade
 from mmeb.data.demo.flags import draw_flagpole
-from mmeb.data.demo.objects import OBJECT_NAMES, Thing, draw_thing
+from mmeb.data.demo.objects import OBJECT_NAMES
 from mmeb.data.demo.scenes import SCENE_NAMES, draw_scene
+from mmeb.data.demo.things import Thing, draw_thing
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 
