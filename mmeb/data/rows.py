@@ -80,6 +80,8 @@ def read_rows(files: Sequence[Path], task: Task) -> Rows:
     a row without candidates and an empty query.
     """
     tables = [_read(path) for path in files]
+    if len({frozenset(table.column_names) for table in tables}) > 1:
+        raise MmebError(f"{task.name}: {files[0]} and the files beside it have different columns.")
     columns = {name: [chunk for table in tables for chunk in table[name].chunks] for name in tables[0].column_names}
     if not sum(table.num_rows for table in tables):
         raise MmebError(f"{task.name}: {files[0]} has no rows.")
@@ -131,7 +133,10 @@ def _read_jsonl(path: Path) -> pa.Table:
     """JSONL as a table; where a column holds a list anywhere, a lone string or null becomes a list, too."""
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file if line.strip()]
-    columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for row in rows[:1] for name in row}
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line is no JSON object")
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
     for name, values in columns.items():
         if any(isinstance(value, list) for value in values):
             columns[name] = [value if isinstance(value, list) else [value] if value else [] for value in values]

@@ -48,6 +48,15 @@ def test_what_was_downloaded_is_verified_without_a_call(official: Path, tmp_path
         assert hub.requests == []
 
 
+def test_two_processes_fetch_a_file_once(official: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mmeb", "data", "download", "--tasks", "CIRR"]
+    with serve({"datasets/TIGER-Lab/MMEB-eval": official}) as hub:
+        environment = {**os.environ, "HF_ENDPOINT": str(hub), "HF_HOME": str(tmp_path / "home")}
+        both = [subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for _ in range(2)]
+        assert [process.wait() for process in both] == [0, 0]
+        assert hub.sent["images.zip"] == (official / "images.zip").stat().st_size
+
+
 def test_verify_lists_what_is_missing_and_exits_with_1(official: Path) -> None:
     (official / "images.zip").unlink()
     shutil.copytree(_GOLDEN / "images", official / "images")

@@ -93,6 +93,25 @@ def test_a_column_of_another_type_is_an_error(write_rows: Any) -> None:
         read_rows([write_rows([_row(tgt_text=[{"answer": "one"}], tgt_img_path=["a.jpg"])])], _TASK)
 
 
+def test_a_column_that_the_first_line_lacks_is_read_all_the_same(write_rows: Any) -> None:
+    text_only = {name: value for name, value in _row().items() if name != "tgt_img_path"}
+    rows = read_rows([write_rows([text_only, _row()], "rows.jsonl")], _TASK)
+    assert _candidates(rows) == [[("one", ""), ("two", "")], [("one", "a.jpg"), ("two", "b.jpg")]]
+
+
+def test_lines_that_are_no_objects_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('["Where?"]\n')
+    with pytest.raises(MmebError, match="a line is no JSON object"):
+        read_rows([tmp_path / "rows.jsonl"], _TASK)
+
+
+def test_shards_of_different_columns_are_an_error(write_rows: Any) -> None:
+    first = write_rows([_row()], "test-00000-of-00002.parquet")
+    second = write_rows([{"qry_text": "Where?", "tgt_text": ["one"]}], "test-00001-of-00002.parquet")
+    with pytest.raises(MmebError, match="have different columns"):
+        read_rows([first, second], _TASK)
+
+
 def test_a_file_without_rows_is_an_error(tmp_path: Path) -> None:
     pd.DataFrame([_row()]).iloc[:0].to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(MmebError, match=r"rows\.parquet has no rows"):

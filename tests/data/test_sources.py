@@ -1,13 +1,15 @@
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
-from hub import commit_of
+from hub import commit_of, serve
 from huggingface_hub import constants, hf_hub_download
 
 from mmeb.data import hub as hub_client
@@ -210,15 +212,36 @@ def test_a_hub_that_breaks_off_for_good_says_so_and_is_taken_up_where_it_stopped
         assert hub.sent["images.zip"] == (official / "images.zip").stat().st_size - 5000
 
 
-def test_what_we_cached_is_what_the_hubs_own_clients_find(
-    official: Path, loopback: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_we_cached_is_what_the_hubs_own_client_finds(official: Path, loopback: Any) -> None:
+    file = "CIRR/test-00000-of-00001.parquet"
     with loopback({_EVAL: official}) as hub:
-        path = hub_client.fetch("TIGER-Lab/MMEB-eval", _COMMIT, "CIRR/test-00000-of-00001.parquet", offline=False)
+        path = hub_client.fetch("TIGER-Lab/MMEB-eval", _COMMIT, file, offline=False)
         hub.requests.clear()
-        found = hf_hub_download(
-            "TIGER-Lab/MMEB-eval", "CIRR/test-00000-of-00001.parquet", repo_type="dataset", revision=_COMMIT
-        )
+        found = hf_hub_download("TIGER-Lab/MMEB-eval", file, repo_type="dataset", revision=_COMMIT)
         assert (Path(found), hub.requests) == (path, [])
-    rows = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "arrow"))
-    assert rows.num_rows == 20
+
+
+def test_a_file_that_another_commit_has_too_is_not_fetched_again(official: Path, loopback: Any) -> None:
+    with loopback({_EVAL: official}) as hub:
+        snapshot = hub_client.fetch("TIGER-Lab/MMEB-eval", _COMMIT, "images.zip", offline=False)
+        snapshot.unlink()  # the blob stays
+        hub.sent.clear()
+        assert hub_client.fetch("TIGER-Lab/MMEB-eval", _COMMIT, "images.zip", offline=False) == snapshot
+        assert hub.sent == {}
+
+
+def test_the_rows_are_those_that_datasets_loads(official: Path, tmp_path: Path) -> None:
+    script = (
+        "import datasets, json; "
+        "rows = datasets.load_dataset('TIGER-Lab/MMEB-eval', 'CIRR', split='test', revision='main'); "
+        "print(json.dumps([rows['qry_text'][:], rows['tgt_text'][:]]))"
+    )
+    with serve({_EVAL: official}) as hub:
+        environment = {**os.environ, "HF_ENDPOINT": str(hub), "HF_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+        )
+    queries, candidates = json.loads(done.stdout)
+    data = load_eval(_CIRR, open_source(official))
+    assert [data.queries[i].prompt for i in data.query_ids] == queries
+    assert [[data.candidates[i].prompt for i in row] for row in data.candidate_ids] == candidates
