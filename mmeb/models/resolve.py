@@ -56,9 +56,14 @@ def resolve(
 
 def weight_files(folder: Path, weights: Iterable[str] = WEIGHTS) -> list[Path]:
     """The weight files in a folder, shards in order. Raises MmebError where there are none, or a shard is missing."""
-    names = _weights([path.name for path in folder.iterdir()], tuple(weights))
+    weights = tuple(weights)
+    names = _weights([path.name for path in folder.iterdir()], weights)
     if not names:
-        raise MmebError(f"{folder} has no weights ({' or '.join(_SUFFIXES)}): download the model again.")
+        wanted = " or ".join(f"{stem}{suffix}" for stem, suffix in zip(weights, _SUFFIXES, strict=False))
+        held = ", ".join(sorted(path.name for path in folder.iterdir() if path.suffix in _SUFFIXES)[:3]) or "none"
+        raise MmebError(
+            f"{folder} has no weights in {wanted} (it has {held}): download the model again, or name its --adapter."
+        )
     for index in (folder / name for name in names if name.endswith(".index.json")):
         wanted = set(json.loads(index.read_text())["weight_map"].values())
         if missing := sorted(wanted - set(names)):

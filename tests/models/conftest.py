@@ -1,6 +1,7 @@
 """Tiny checkpoints with random weights, in the layouts that the hub has."""
 
 import json
+import shutil
 from pathlib import Path
 
 import open_clip
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
+    GemmaTokenizer,
     PreTrainedTokenizerFast,
     Siglip2Config,
     Siglip2ImageProcessorPil,
@@ -50,9 +52,21 @@ def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def siglip2_folder(siglip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SigLIP 2 of fixed resolution: SigLIP's architecture, and a tokenizer that tells upper from lower case."""
+    folder = tmp_path_factory.mktemp("siglip2") / "model"
+    shutil.copytree(siglip_folder, folder)
+    for path in (folder / "spiece.model", folder / "tokenizer_config.json"):
+        path.unlink()
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "▁", *"abdeorABDEOR"]
+    GemmaTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def naflex_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SigLIP 2 of variable resolution, with a tokenizer that tells upper from lower case, as the published ones."""
-    folder = tmp_path_factory.mktemp("siglip2")
+    """A SigLIP 2 of variable resolution."""
+    folder = tmp_path_factory.mktemp("naflex")
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
