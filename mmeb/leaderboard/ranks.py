@@ -1,6 +1,6 @@
 """The per-query ranks that travel with a submission: one compact file beside it, for all its tasks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,16 +67,15 @@ def _read(path: Path) -> dict[str, QueryRanks]:
         if file.metadata.num_rows > MAX_ROWS:
             raise MmebError(f"{path} has {file.metadata.num_rows} rows, at most {MAX_ROWS} are expected: not read.")
         table = file.read(columns=["task", *_COLUMNS])
-        tasks = table["task"].cast(pa.string()).to_numpy()
-        columns = {name: table[name].to_numpy().astype(np.int32) for name in _COLUMNS}
+        if table.num_rows == 0 or any(table[name].null_count for name in table.column_names):
+            raise MmebError(f"{path} can't be read as per-query ranks: it has no rows, or rows with gaps.")
+        tasks = table["task"].cast(pa.string()).combine_chunks().dictionary_encode()
+        columns = [table[name].to_numpy().astype(np.int32) for name in _COLUMNS]
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise MmebError(f"{path} can't be read as per-query ranks: {str(error).splitlines()[0]}.") from None
-    return {str(task): _of(tasks == task, columns) for task in _in_order(tasks)}
-
-
-def _of(rows: NDArray[np.bool_], columns: Mapping[str, NDArray[np.int32]]) -> QueryRanks:
-    return QueryRanks(**{name: values[rows] for name, values in columns.items()})
-
-
-def _in_order(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+    codes = tasks.indices.to_numpy()
+    order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))
+    return {
+        str(name): QueryRanks(*(column[rows] for column in columns))
+        for name, rows in zip(tasks.dictionary.to_pylist(), np.split(order, ends[:-1]), strict=True)
+    }

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pytest
+from result_files import NAMES, report, write, write_run
+
+from mmeb.cli.main import main
+
+SUBMIT = ("--name", "org/My Model", "--size", "2.21", "--url", "https://example.org/m", "--release-date", "2025-04-01")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run") / "run")
+
+
+def mmeb(*arguments: str | Path) -> int:
+    """The exit code of `mmeb leaderboard ARGUMENTS`."""
+    with pytest.raises(SystemExit) as exited:
+        main(["leaderboard", *map(str, arguments)])
+    return int(exited.value.code or 0)
+
+
+def test_from_a_run_to_the_tables_and_the_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results, output = tmp_path / "results", tmp_path / "board"
+    assert mmeb("submit", run, "--output", results, *SUBMIT) == 0
+    assert mmeb("validate", results / "org__My-Model.json") == 0
+    assert "ok, 36/36 tasks, with per-query ranks" in capsys.readouterr().out
+    assert mmeb("build", "--results", results, "--output", output) == 0
+    assert sorted(path.name for path in output.iterdir()) == ["README.md", "index.html", "table.csv"]
+    readme = (output / "README.md").read_text()
+    assert "[org/My Model](<https://example.org/m>)" in readme
+    assert "| verified" in readme
+
+
+def test_a_submission_keeps_what_its_maker_says(run: Path, tmp_path: Path) -> None:
+    assert mmeb("submit", run, "--output", tmp_path, *SUBMIT, "--embedding-dimension", "1536", "--public") == 0
+    content = json.loads((tmp_path / "org__My-Model.json").read_text())
+    assert content["metadata"]["embedding_dimension"] == 1536
+    assert set(content["metrics"]) == {"image", "video", "visdoc"}
+
+
+def test_validate_says_all_that_is_wrong_in_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = write(tmp_path / "wrong.json", report(tasks=NAMES[:35], model_size=-1))
+    cut = write(tmp_path / "cut.json", '{"metadata"')
+    assert mmeb("validate", wrong) == 1
+    assert mmeb("validate", wrong, cut) == 2
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert lines[0] == f"{wrong}: metadata: model_size is -1, not a number above 0"
+    assert lines[1] == f"{wrong}: 1 of 36 tasks are missing: Visual7W-Pointing"
+    assert lines[2].startswith(f"{cut}: ")
+
+
+def test_demo_results_are_left_out_aloud_and_get_tables_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = write_run(tmp_path / "demo", tasks=NAMES[:2], kind="demo", n=20)
+    write(tmp_path / "results" / "demo.json", (demo / "results.json").read_text())
+    write(tmp_path / "results" / "real.json", report("real"))
+    assert mmeb("build", "--results", tmp_path / "results", "--output", tmp_path / "board") == 0
+    assert "demo.json is a demo result, which never enters the tables" in capsys.readouterr().err
+    assert "Demo" not in (tmp_path / "board" / "README.md").read_text()
+    assert mmeb("build", "--results", demo, "--output", demo, "--demo") == 0
+    assert "Demo results, on generated data" in (demo / "README.md").read_text()
+    assert "Demo results, on generated data" in (demo / "index.html").read_text()
+
+
+def test_contradictions_are_told_while_building(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mmeb("published", "--output", tmp_path / "results") == 0
+    assert mmeb("build", "--results", tmp_path / "results", "--output", tmp_path) == 0
+    assert "flagged: SigLIP: stated retrieval average 31.6" in capsys.readouterr().err
+
+
+def test_two_files_of_one_model_are_a_plain_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        write(tmp_path / f"{name}.json", report("same"))
+    assert mmeb("build", "--results", tmp_path, "--output", tmp_path / "board") == 2
+    assert "are both of the model 'same'" in capsys.readouterr().err
+    assert not (tmp_path / "board").exists()
+
+
+def test_published_results_are_listed_with_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert mmeb("published") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 33
+    assert lines[0].startswith("CLIP (36/36 tasks; VLM2Vec paper Table 6")
+
+
+def test_the_tables_in_the_repository_are_what_their_results_give(tmp_path: Path) -> None:
+    board = Path(__file__).parents[2] / "leaderboard"
+    assert mmeb("build", "--results", board / "results", "--output", tmp_path) == 0
+    for name in ("README.md", "table.csv"):
+        assert (tmp_path / name).read_text() == (board / name).read_text()
