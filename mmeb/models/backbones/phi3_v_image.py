@@ -57,7 +57,7 @@ def make_crops(image: Image.Image, num_crops: int) -> Tensor:
 
     The global view is a bicubic interpolation without antialiasing of the normalised tensor, padding included.
     """
-    pixels = torch.from_numpy(np.array(hd_transform(image, num_crops))).permute(2, 0, 1).float().div_(255)
+    pixels = torch.from_numpy(np.array(hd_transform(image, num_crops))).permute(2, 0, 1).contiguous().float().div_(255)
     pixels.sub_(torch.tensor(OPENAI_CLIP_MEAN)[:, None, None]).div_(torch.tensor(OPENAI_CLIP_STD)[:, None, None])
     global_view = interpolate(pixels[None], size=(CROP, CROP), mode="bicubic")
     rows, columns = pixels.shape[1] // CROP, pixels.shape[2] // CROP
