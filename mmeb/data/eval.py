@@ -90,16 +90,19 @@ def _unique(task: Task, side: Side, role: Role, source: Source, row_of: Callable
         merged[code] = known.setdefault(image, code) if image is not None else code
         images[code] = image
     ids, pairs = factorize(side.prompt_codes.astype(np.int64) * len(side.paths) + merged[side.path_codes])
-    items, names = [], []
+    unique: dict[Item, int] = {}
+    item_of, names = [], []
     for pair in pairs.tolist():
         prompt, code = divmod(pair, len(side.paths))
         try:
-            items.append(Item.from_prompt(side.prompts[prompt], images[code], role))
+            item = Item.from_prompt(side.prompts[prompt], images[code], role)
         except MmebError as error:
             position = int(np.argmax(side.prompt_codes == prompt))
             raise MmebError(f"{task.name}, row {row_of(position)}: {error}") from None
-        names.append(plain_names[code])
-    return _Unique(items, names, ids)
+        if item not in unique:  # a prompt that was given its placeholder may equal one that had it
+            names.append(plain_names[code])
+        item_of.append(unique.setdefault(item, len(unique)))
+    return _Unique(list(unique), names, np.array(item_of, np.int32)[ids])
 
 
 def _first_positions(codes: Codes) -> tuple[list[int], list[int]]:

@@ -56,6 +56,12 @@ def test_two_spellings_of_one_path_are_one_image(official: Path, write_rows: Any
     assert _load("WebQA", official).candidate_ids.tolist() == [[0, 0]]
 
 
+def test_a_prompt_with_and_one_without_its_placeholder_are_one_candidate(official: Path, write_rows: Any) -> None:
+    row = {"qry_text": "Where?", "qry_img_path": "", "tgt_img_path": ["set0/im000.png"] * 2}
+    write_rows([{**row, "tgt_text": ["here", f"{PLACEHOLDER}\nhere"]}], "official/WebQA/test-00000-of-00001.parquet")
+    assert _load("WebQA", official).candidate_ids.tolist() == [[0, 0]]
+
+
 def test_the_ground_truth_is_in_column_0_and_short_rows_are_padded(write_rows: Any, tmp_path: Path) -> None:
     rows = [
         {"qry_text": "a", "qry_img_path": "", "tgt_text": ["x", "y", "z"], "tgt_img_path": [""] * 3},
