@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mmeb.errors import MmebError
 from mmeb.leaderboard.aggregate import GROUP_TITLES, GROUPS
@@ -238,7 +238,7 @@ def _task(name: str, entry: Mapping[str, Any], provenance: Mapping[str, Any], pr
     return TaskResult(name, metrics, num_pred, counts.get("num_data", num_pred), provenance)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 

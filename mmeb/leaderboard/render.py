@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
+from functools import partial
 
 from tabulate import tabulate
 
@@ -15,7 +16,7 @@ _RUN_GROUPS = (*(meta.value for meta in MetaTask), "ind", "ood", "overall")
 _ORDER = {task.name: position for position, task in enumerate(TASKS)}
 _BY_NAME = {task.name: task for task in TASKS}
 
-_PLAIN = {"tablefmt": "simple", "disable_numparse": True}
+_plain_table = partial(tabulate, tablefmt="simple", disable_numparse=True)
 _RUN_ALIGN = ("left", "left", "left", "right", "right")
 
 
@@ -45,10 +46,12 @@ def run_table(result: RunResult) -> str:
         split = ("IND" if task.in_distribution else "OOD") if task else ""
         rows.append((name, meta, split, one_decimal(scores[name]), result.tasks[name].provenance.get("ties", "")))
     means = averages(scores)
-    body = tabulate(rows, headers=("task", "meta-task", "", PRIMARY_METRIC, "ties"), colalign=_RUN_ALIGN, **_PLAIN)
+    body = _plain_table(rows, headers=("task", "meta-task", "", PRIMARY_METRIC, "ties"), colalign=_RUN_ALIGN)
     groups = [(GROUP_TITLES[group], mean_or_coverage(means[group], scores, group)) for group in _RUN_GROUPS]
-    summary = tabulate(groups, headers=("mean of", PRIMARY_METRIC), colalign=("left", "right"), **_PLAIN)
+    summary = _plain_table(groups, headers=("mean of", PRIMARY_METRIC), colalign=("left", "right"))
     notice = ["Demo results: they say that the tools work, not how good a model is.", ""] if result.is_demo else []
+    if any(task.num_pred < task.num_data for task in result.tasks.values()):
+        notice += ["Only a part of the queries was scored: these are no results to compare or submit.", ""]
     return "\n".join([*notice, body, "", summary])
 
 

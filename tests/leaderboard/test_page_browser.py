@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Page:
         self.until(lambda: self.script("return document.documentElement.dataset.ready") == "yes")
 
     def script(self, source: str, *arguments: Any) -> Any:
-        return self.browser.execute_script(source, *arguments)  # type: ignore[no-untyped-call]
+        return self.browser.execute_script(source, *arguments)
 
     def until(self, condition: Callable[[], Any]) -> Any:
         return WebDriverWait(self.browser, 60).until(lambda _: condition())
@@ -265,6 +266,10 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(opened: Page) -> None
         opened.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def shows(opened: Page, name: str) -> bool:
+    return name in opened.models()
+
+
 def test_500_models_of_odd_names_stay_names_and_the_page_stays_usable(
     chromium: webdriver.Chrome, tmp_path: Path
 ) -> None:
@@ -281,7 +286,7 @@ def test_500_models_of_odd_names_stay_names_and_the_page_stays_usable(
     for name in ODD:
         opened.script("const i = document.querySelector('.dt-search input'); i.value = arguments[0];"
                       "i.dispatchEvent(new Event('input'))", name)  # fmt: skip
-        assert opened.until(lambda name=name: name in opened.models())
+        assert opened.until(partial(shows, opened, name))
         opened.script("document.querySelector('#board .pick').click(); document.querySelector('#board .info').click()")
         assert opened.find("#about-title").text == name
         opened.find("#about button").click()

@@ -48,6 +48,11 @@ def test_a_demo_run_says_so() -> None:
     assert "Demo" not in run_table(result())
 
 
+def test_a_run_on_a_part_of_the_queries_says_so() -> None:
+    part = TaskResult("CIRR", {"hit@1": 0.5}, 10, 1000)
+    assert run_table(RunResult({}, {"CIRR": part})).startswith("Only a part of the queries was scored")
+
+
 def test_the_csv_has_exactly_the_columns_and_every_mean_is_of_the_tasks_beside_it(tmp_path: Path) -> None:
     published.write_all(tmp_path)
     write(tmp_path / "part.json", report('odd, "name"\t', tasks=NAMES[:30]))

@@ -18,10 +18,10 @@ def problems(path: Path, **options: bool) -> list[str]:
     return validate(read(path), load_ranks(path), **options)
 
 
-def changed(tmp_path: Path, task: str = "CIRR", **metrics: Any) -> Path:
-    """A report in which some metrics of one task were changed; `hit_5` stands for `hit@5`."""
+def changed(tmp_path: Path, **metrics: Any) -> Path:
+    """A report in which some metrics of CIRR were changed; `hit__5` stands for `hit@5`."""
     content = report()
-    content["metrics"]["image"][task].update({name.replace("__", "@"): value for name, value in metrics.items()})
+    content["metrics"]["image"]["CIRR"].update({name.replace("__", "@"): value for name, value in metrics.items()})
     return write(tmp_path / "x.json", content)
 
 
