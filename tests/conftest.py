@@ -1,10 +1,6 @@
-"""What every test stands on: the folder of the tests on the path, one demo for the session, no hub by mistake."""
+"""What every test stands on: no hub by mistake, and no threads for tiny models."""
 
 import os
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads would only wait for one another
 os.environ.setdefault("HF_ENDPOINT", "http://127.0.0.1:9")  # a test that wants a hub serves one

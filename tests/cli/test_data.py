@@ -7,9 +7,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from hub import serve
 
 _GOLDEN = Path(__file__).parents[1] / "golden" / "data"

@@ -1,6 +1,5 @@
 import json
 import shutil
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -10,11 +9,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from huggingface_hub import constants
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from hub import Hub, serve
+from huggingface_hub import constants
 
 from mmeb.data.sources import HUB_REPOSITORIES
 

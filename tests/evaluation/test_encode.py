@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import HashModel
+from hash_model import HashModel
 from PIL import Image
 
 from mmeb.data.item import Item

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import HashModel
+from hash_model import HashModel
 from safetensors.numpy import load_file
 
 from mmeb.errors import MmebError
@@ -109,7 +109,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_scores_of_an_unbroken_one(tmp_
     run(tmp_path / "unbroken")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import time; from models import HashModel; from mmeb.evaluation import cache, evaluate\n"
+        "import time; from hash_model import HashModel; from mmeb.evaluation import cache, evaluate\n"
         "class Slow(HashModel):\n"
         "    def embed(self, batch): time.sleep(0.05); return super().embed(batch)\n"
         "cache.VectorCache.__init__.__kwdefaults__['seconds'] = 0\n"
@@ -117,7 +117,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_scores_of_an_unbroken_one(tmp_
         f"evaluate.evaluate(Slow(), {TASKS!r}, 'demo', sys.argv[2], workers=0)\n"
     )
     folder = tmp_path / "broken"
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(folder)]
+    command = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
