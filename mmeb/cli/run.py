@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mmeb.cli.options import model_options, parse_options
+
+if TYPE_CHECKING:
+    from mmeb.results.schema import RunResult
 
 _EPILOG = "With the hub out of reach, `--data demo` scores on a small generated benchmark."
 
@@ -94,4 +98,11 @@ def command(
         click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
         return
     click.echo(run_table(result))
-    click.echo(f"Results: {folder.path}")
+    click.echo(f"\n{_times(result)}\nResults: {folder.path}")
+
+
+def _times(result: "RunResult") -> str:
+    """Where the time went, summed over the tasks; workers preprocess while the model runs."""
+    parts = {"data": "data", "preprocess": "preprocessing in workers", "forward": "forward passes", "rank": "ranking"}
+    seconds = [task.provenance["seconds"] for task in result.tasks.values()]
+    return "Seconds: " + ", ".join(f"{name} {sum(each[part] for each in seconds):.1f}" for part, name in parts.items())
