@@ -3,8 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -57,7 +57,7 @@ class DecoderEmbedder(EmbeddingModel):
         self.resolution: ImageResolution = getattr(options, "image_resolution", "none")
         weight = next(self.module.parameters())
         self.device, self.dtype = weight.device, weight.dtype
-        self._length = lru_cache(maxsize=1 << 16)(self._count)
+        self._lengths: WeakKeyDictionary[Item, int] = WeakKeyDictionary()  # batching asks twice, for cost and group
 
     @classmethod
     def load(
@@ -79,16 +79,19 @@ class DecoderEmbedder(EmbeddingModel):
         return self.backbone.collate([self.backbone.encode(self.rendered(item), self._image(item)) for item in items])
 
     def embed(self, batch: Batch) -> Tensor:
-        return last_token(self.backbone.forward(batch.inputs), batch.inputs["lengths"])
-
-    def cost(self, item: Item) -> int:
-        return self._length(item)
+        return last_token(self.backbone.forward(batch.inputs), batch.inputs["lengths"]).to(self.device)
 
     def n_tokens(self, item: Item) -> int:
-        return self._length(item)
+        length = self._lengths.get(item)
+        if length is None:
+            length = self._lengths[item] = self.backbone.n_tokens(self.rendered(item), self._image_size(item))
+        return length
+
+    def cost(self, item: Item) -> int:
+        return self.n_tokens(item)
 
     def group(self, item: Item) -> Hashable:
-        return super().group(item), self.backbone.group(self._length(item))
+        return super().group(item), self.backbone.group(self.n_tokens(item))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -98,6 +101,7 @@ class DecoderEmbedder(EmbeddingModel):
             "dtype": str(self.dtype).removeprefix("torch."),
             "prompt": self.prompt_version,
             "pooling": "last token after the final norm",
+            "image": self.backbone.image_policy,
             "options": to_json(self.options) | {"max_length": self.backbone.max_length},
         }
 
@@ -109,12 +113,12 @@ class DecoderEmbedder(EmbeddingModel):
         size = stretched(image.size, self.resolution)
         return image if size == image.size else image.resize(size)
 
-    def _count(self, item: Item) -> int:
+    def _image_size(self, item: Item) -> tuple[int, int] | None:
+        """The size of `_image`, from the file's header at most."""
         if item.image is None:
-            return self.backbone.n_tokens(self.rendered(item), None)
+            return None
         side = IMAGE_SIDES.get(self.resolution)
-        size = (side, side) if side else stretched(item.image.size(), self.resolution)
-        return self.backbone.n_tokens(self.rendered(item), size)
+        return (side, side) if side else stretched(item.image.size(), self.resolution)
 
 
 def stretched(size: tuple[int, int], resolution: ImageResolution) -> tuple[int, int]:

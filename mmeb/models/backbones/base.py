@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
@@ -79,6 +80,11 @@ class Backbone(ABC):
     def group(self, n_tokens: int) -> Hashable:
         """What rows must have in common to share a batch without changing one another; by default nothing."""
         return None
+
+    @property
+    def image_policy(self) -> dict[str, Any]:
+        """What of the image processing moves a score beside the options, as JSON values."""
+        return {}
 
     def collate(self, rows: Sequence[EncodedRow]) -> Batch:
         """Rows padded on the right: causal attention never looks there, so no mask is needed.

@@ -1,16 +1,17 @@
 """What the backbones that the transformers library has in common share: strict loading and tokenising."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import BaseImageProcessor, PreTrainedModel
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.base import Backbone, EncodedRow
 from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.processors import image_policy, load_tokenizer
 from mmeb.models.weights import POSITION_IDS, load_pretrained, read_config
 from mmeb.tasks import PLACEHOLDER
 
@@ -20,12 +21,13 @@ NOT_LOADED = ("lm_head.weight", *POSITION_IDS)  # pooling needs no logits
 class LibraryBackbone(Backbone):
     """A model class of transformers, without its head, with its checkpoint's tokenizer.
 
-    Raises MmebError for a tokenizer without the image token, too.
+    Raises MmebError for a missing image processor, and for a tokenizer without the image token, too.
     """
 
     module: PreTrainedModel
     model_class: ClassVar[type[PreTrainedModel]]
     model_type: ClassVar[str]
+    processor_class: ClassVar[type[BaseImageProcessor]]
     image_token: ClassVar[str]
 
     def __init__(
@@ -37,17 +39,28 @@ class LibraryBackbone(Backbone):
         max_length: int | None = None,
     ) -> None:
         self.config = read_config(checkpoint, [self.model_type])
+        self.config._attn_implementation = "sdpa"  # a config saved in training may ask for flash-attention
         self.module = load_pretrained(
             self.model_class, checkpoint, self.config, device=device, dtype=dtype, ignored=NOT_LOADED
         )
         self.dim = self.config.text_config.hidden_size
         self.max_length = max_length or self.config.text_config.max_position_embeddings
-        self.tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
+        self.tokenizer = load_tokenizer(checkpoint)
         self.image_token_id = self.tokenizer.get_vocab().get(self.image_token)
         if self.image_token_id is None:
             raise MmebError(f"The tokenizer of {checkpoint.source} has no {self.image_token}: it is of another model.")
         # Padding stands behind every real token and is never seen, so any id does where the tokenizer names none.
         self.pad_id = self.tokenizer.pad_token_id or 0
+        try:
+            self.processor = self.processor_class.from_pretrained(checkpoint.path, local_files_only=True)
+        except (OSError, ValueError):
+            raise MmebError(
+                f"{checkpoint.source} has no readable preprocessor_config.json: download it again."
+            ) from None
+
+    @property
+    def image_policy(self) -> dict[str, Any]:
+        return image_policy(self.processor)
 
     @abstractmethod
     def encode_image(self, image: Image.Image) -> tuple[dict[str, Tensor], int]:

@@ -1,7 +1,6 @@
 """LLaVA-NeXT (LLaVA-1.6): a CLIP tower on "anyres" crops before a Mistral or Llama decoder."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from PIL import Image
@@ -11,7 +10,6 @@ from transformers.image_processing_utils import select_best_resolution
 
 from mmeb.models.backbones.base import EncodedRow, put_features
 from mmeb.models.backbones.library import LibraryBackbone
-from mmeb.models.checkpoint import Checkpoint
 
 # Module names that adapters saved by transformers 4 carry → today's, `base_model.model.` taken off.
 RENAMES = (
@@ -40,11 +38,8 @@ class EvenPadding(LlavaNextImageProcessorPil):  # type: ignore[misc]
 class LlavaNextBackbone(LibraryBackbone):
     model_class = LlavaNextModel
     model_type = "llava_next"
+    processor_class = EvenPadding
     image_token = "<image>"
-
-    def __init__(self, checkpoint: Checkpoint, **kwargs: Any) -> None:
-        super().__init__(checkpoint, **kwargs)
-        self.processor = EvenPadding.from_pretrained(checkpoint.path, local_files_only=True)
 
     def encode_image(self, image: Image.Image) -> tuple[dict[str, Tensor], int]:
         made = self.processor(image, return_tensors="pt")

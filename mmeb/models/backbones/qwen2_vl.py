@@ -30,6 +30,7 @@ class Qwen2VLBackbone(LibraryBackbone):
 
     model_class = Qwen2VLModel
     model_type = "qwen2_vl"
+    processor_class = Qwen2VLImageProcessorPil
     image_token = "<|image_pad|>"
 
     def __init__(
@@ -43,7 +44,6 @@ class Qwen2VLBackbone(LibraryBackbone):
     ) -> None:
         super().__init__(checkpoint, **kwargs)
         self.positions = positions
-        self.processor = Qwen2VLImageProcessorPil.from_pretrained(checkpoint.path, local_files_only=True)
         size = self.processor.size
         self.processor.size = type(size)(
             shortest_edge=min_pixels or size.shortest_edge, longest_edge=max_pixels or size.longest_edge

@@ -192,6 +192,22 @@ def test_cut_off_weights_are_refused(copied: Path) -> None:
         LlavaNextBackbone(Checkpoint("copy", "copy", copied))
 
 
+def test_checkpoint_without_image_processor_is_refused(copied: Path) -> None:
+    (copied / "preprocessor_config.json").unlink()
+    with pytest.raises(MmebError, match=r"no readable preprocessor_config\.json"):
+        LlavaNextBackbone(Checkpoint("copy", "copy", copied))
+
+
+def test_config_that_asks_for_flash_attention_is_read_without_it(copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    config |= {"_attn_implementation": "flash_attention_2", "attn_implementation": "flash_attention_2"}
+    config["text_config"]["_attn_implementation"] = "flash_attention_2"
+    (copied / "config.json").write_text(json.dumps(config))
+    backbone = LlavaNextBackbone(Checkpoint("copy", "copy", copied))
+    assert backbone.module.language_model.config._attn_implementation == "sdpa"
+    assert backbone.module.vision_tower.config._attn_implementation == "sdpa"
+
+
 def test_another_architecture_is_refused() -> None:
     with pytest.raises(MmebError, match="is a qwen2_vl model, not llava_next"):
         LlavaNextBackbone(Checkpoint("qwen", "qwen", GOLDEN / "ckpt/qwen2_vl"))
