@@ -266,6 +266,27 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(opened: Page) -> None
         opened.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def says(opened: Page, part: str, text: str) -> bool:
+    return opened.find(f"#{part}-chart").text == text
+
+
+def test_a_page_with_nothing_to_draw_says_so(chromium: webdriver.Chrome, tmp_path: Path) -> None:
+    write(tmp_path / "results" / "x.json", {"Model": "averages alone", "Overall": 50.0})
+    (tmp_path / "index.html").write_text(page(load_board(tmp_path / "results")), encoding="utf-8")
+    opened = Page(chromium, tmp_path / "index.html")
+    said = {
+        "compare": "No model is chosen.",
+        "heat": "No model in the table has scores by task.",
+        "size": "No model has both a size and this average.",
+    }
+    for part, text in said.items():
+        opened.script("document.getElementById(arguments[0]).scrollIntoView()", part)
+        assert opened.until(partial(says, opened, part, text))
+    opened.script("document.querySelector('.pick').click()")
+    opened.draw("compare")
+    opened.check_quiet()
+
+
 def shows(opened: Page, name: str) -> bool:
     return name in opened.models()
 
