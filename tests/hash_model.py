@@ -32,7 +32,7 @@ class HashModel(EmbeddingModel):
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, options: Mapping[str, str]
+        cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
         return cls()
 
@@ -45,7 +45,7 @@ class HashModel(EmbeddingModel):
         if len(self.batch_sizes) == self.breaks_after:
             raise KeyboardInterrupt
         self.batch_sizes.append(batch.size)
-        vectors = self.module(batch.inputs["x"])
+        vectors: Tensor = self.module(batch.inputs["x"])
         match self.fault:
             case "constant":
                 vectors = torch.ones_like(vectors)
@@ -53,7 +53,7 @@ class HashModel(EmbeddingModel):
                 vectors = vectors * torch.nan
             case "zero":
                 return vectors * 0
-        return nn.functional.normalize(vectors, dim=-1)
+        return vectors / vectors.norm(dim=-1, keepdim=True)
 
     def cost(self, item: Item) -> int:
         return 1 + len(item.prompt)

@@ -58,7 +58,8 @@ def _first_occurrences(candidate_ids: NDArray[np.int32], n_candidates: int) -> N
     lines, positions = np.arange(n_rows)[:, None], np.arange(width)
     first = np.empty((n_rows, n_candidates + 1), dtype=np.int32)  # the padding's -1 is the last column
     first[lines, candidate_ids[:, ::-1]] = positions[::-1]  # of repeated indices the last one assigned stays
-    return (first[lines, candidate_ids] == positions) & (candidate_ids >= 0)
+    is_first: NDArray[np.bool_] = first[lines, candidate_ids] == positions
+    return is_first & (candidate_ids >= 0)
 
 
 def _distinct_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -39,7 +40,7 @@ def test_models_are_listed_without_torch() -> None:
 
 def test_every_command_of_the_help_has_a_help_of_its_own() -> None:
     runner = CliRunner()
-    for name in cli.list_commands(None):  # type: ignore[attr-defined]
+    for name in cli.list_commands(click.Context(cli)):
         result = runner.invoke(cli, [name, "--help"])
         assert result.exit_code == 0, (name, result.output)
         assert "Usage:" in result.output

@@ -13,12 +13,13 @@ from mmeb.results.ranks import Ranks, hit_at_1_ties_for_model
 
 
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    scaled: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return scaled
 
 
 def random_task(
     seed: int, n_rows: int = 40, n_candidates: int = 60, width: int = 25
-) -> tuple[NDArray[np.float32], ...]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
     """Vectors of small integers, whose products are exact and tie often; ragged rows with copies."""
     rng = np.random.default_rng(seed)
     queries = rng.integers(-2, 3, (n_rows, 4)).astype(np.float32)

@@ -10,7 +10,8 @@ from mmeb.evaluation.sanity import check_embeddings, mean_pairwise_cosine
 
 def vectors(n: int = 50) -> NDArray[np.float32]:
     raw = np.random.default_rng(0).normal(size=(n, 16))
-    return (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float32] = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def broken(kind: str) -> NDArray[np.float32]:
