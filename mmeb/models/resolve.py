@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub import constants, errors
+from huggingface_hub import constants
 
 from mmeb.data.hub import is_offline, plain_errors
 from mmeb.errors import MmebError
@@ -93,17 +93,7 @@ def _base_of(checkpoint: Checkpoint) -> str:
 def _snapshot(repository: str, revision: str, offline: bool, weights: tuple[str, ...]) -> Path:
     """The folder of a commit in the local cache; what is missing there is downloaded."""
     if is_offline(offline):
-        try:
-            return Path(
-                huggingface_hub.snapshot_download(
-                    repository, revision=_cached_commit(repository, revision), local_files_only=True
-                )
-            )
-        except (errors.LocalEntryNotFoundError, OSError):
-            raise MmebError(
-                f"{repository} at {revision!r} is not in the local cache, and no call may leave the machine: run once "
-                "where there is a network, or name a folder."
-            ) from None
+        return _cached(repository, revision)
     with plain_errors(repository, instead=_NO_HUB):
         hub = huggingface_hub.HfApi()
         if _SHORT_COMMIT.fullmatch(revision):
@@ -115,11 +105,20 @@ def _snapshot(repository: str, revision: str, offline: bool, weights: tuple[str,
         return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=files))
 
 
-def _cached_commit(repository: str, revision: str) -> str:
-    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots"
-    if not _SHORT_COMMIT.fullmatch(revision) or not snapshots.is_dir():
-        return revision
-    return _full_commit(repository, revision, [path.name for path in snapshots.iterdir()])
+def _cached(repository: str, revision: str) -> Path:
+    """The folder of a commit in the local cache, as far as it was downloaded."""
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    branch, snapshots = cache / "refs" / revision, cache / "snapshots"
+    if branch.is_file():
+        revision = branch.read_text().strip()
+    elif _SHORT_COMMIT.fullmatch(revision) and snapshots.is_dir():
+        revision = _full_commit(repository, revision, [path.name for path in snapshots.iterdir()])
+    if not (snapshots / revision).is_dir():
+        raise MmebError(
+            f"{repository} at {revision!r} is not in the local cache, and no call may leave the machine: run once "
+            "where there is a network, or name a folder."
+        )
+    return snapshots / revision
 
 
 def _full_commit(repository: str, short: str, commits: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Weights from a folder into a module, each in its place."""
 
+import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from mmeb.models.resolve import WEIGHTS, weight_files
 
 # Buffers 0, 1, 2, … that older library versions saved among the weights.
 POSITION_IDS = (".position_ids",)
+
+# What the readers of safetensors and `.bin` raise at a file that is cut off, or no such file at all.
+_DAMAGED = (OSError, RuntimeError, SafetensorError, EOFError, ValueError, pickle.UnpicklingError)
 
 
 def read_config(checkpoint: Checkpoint, model_types: Iterable[str]) -> PreTrainedConfig:
@@ -59,7 +63,7 @@ def load_pretrained(
             ignore_mismatched_sizes=True,  # so that ours is the error that names them
             local_files_only=True,
         )
-    except (RuntimeError, OSError, SafetensorError, EOFError) as error:
+    except _DAMAGED as error:
         raise _unreadable(checkpoint.path, error) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -80,7 +84,7 @@ def load_state_dict(folder: Path, weights: Iterable[str] = WEIGHTS) -> dict[str,
     for path in weight_files(folder, weights):
         try:
             state |= load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        except (OSError, RuntimeError, SafetensorError, EOFError, ValueError) as error:
+        except _DAMAGED as error:
             raise _unreadable(path, error) from error
     return state
 
@@ -127,12 +131,16 @@ def _count(path: Path) -> int:
         else:
             state = torch.load(path, "meta", weights_only=True, mmap=zipfile.is_zipfile(path))
             shapes = [tensor.shape for tensor in state.values()]
-    except (OSError, RuntimeError, SafetensorError, EOFError, ValueError) as error:
+    except _DAMAGED as error:
         raise _unreadable(path, error) from error
     return sum(torch.Size(shape).numel() for shape in shapes)
 
 
 def _unreadable(path: Path, error: Exception) -> MmebError:
+    if isinstance(error, pickle.UnpicklingError):
+        return MmebError(
+            f"The weights in {path} can't be read (more than tensors, or damaged): download the model again."
+        )
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return MmebError(f"The weights in {path} can't be read ({reason}): download the model again.")
 
