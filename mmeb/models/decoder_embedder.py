@@ -55,7 +55,7 @@ class DecoderEmbedder(EmbeddingModel):
         self.checkpoint, self.backbone, self.options = checkpoint, backbone, options
         self.name, self.dim, self.module = checkpoint.name, backbone.dim, backbone.module
         self.resolution: ImageResolution = getattr(options, "image_resolution", "none")
-        weight = next(self.module.parameters())
+        weight = next(weight for weight in self.module.parameters() if not weight.is_meta)  # meta: put off to disk
         self.device, self.dtype = weight.device, weight.dtype
         self._lengths: WeakKeyDictionary[Item, int] = WeakKeyDictionary()  # batching asks twice, for cost and group
 

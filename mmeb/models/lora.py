@@ -1,5 +1,6 @@
 """LoRA and DoRA adapters, old and new, on a backbone of today's class."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -30,7 +31,9 @@ def attach(module: nn.Module, folder: Path, renames: Renames, *, merge: bool) ->
     modules = dict(module.named_modules())
     placed = {_today(key, modules, renames): tensor for key, tensor in saved.items()}
     try:
-        wrapped = get_peft_model(module, config, NAME)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers is about to drop
+            wrapped = get_peft_model(module, config, NAME)
     except ValueError as error:
         raise MmebError(f"The adapter in {folder} was made for another model than this base: {error}") from error
     wanted = {
