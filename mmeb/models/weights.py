@@ -138,9 +138,7 @@ def _count(path: Path) -> int:
 
 def _unreadable(path: Path, error: Exception) -> MmebError:
     if isinstance(error, pickle.UnpicklingError):
-        return MmebError(
-            f"The weights in {path} can't be read (more than tensors, or damaged): download the model again."
-        )
+        return MmebError(f"{path} holds more than tensors, or is damaged: download the model again.")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return MmebError(f"The weights in {path} can't be read ({reason}): download the model again.")
 
