@@ -53,7 +53,7 @@ class HashModel(EmbeddingModel):
                 vectors = vectors * torch.nan
             case "zero":
                 return vectors * 0
-        return vectors / vectors.norm(dim=-1, keepdim=True)
+        return torch.nn.functional.normalize(vectors, dim=-1)
 
     def cost(self, item: Item) -> int:
         return 1 + len(item.prompt)
