@@ -6,7 +6,6 @@ from typing import Any
 import yaml
 
 from mmeb.errors import MmebError
-from mmeb.tasks.registry import TASKS
 from mmeb.tasks.task import MetaTask, Modality, Task
 
 _REQUIRED = {"name", "query", "target", "rows"}
@@ -18,7 +17,7 @@ def load_task(path: Path) -> Task:
 
     Its fields are Task's (`name`, `meta_task`, `query`, `target`, `query_instruction`, `target_instruction`), `rows`
     (a parquet or JSONL file) and `images` (a folder, zip or tar), both relative to the YAML file. Raises MmebError
-    for a missing file, an unknown, missing or ill-typed field, and the name of one of the benchmark's tasks.
+    for a missing file, and for an unknown, missing or ill-typed field.
     """
     fields = _read(path)
     unknown, missing = fields.keys() - _REQUIRED - _OPTIONAL, _REQUIRED - fields.keys()
@@ -29,8 +28,6 @@ def load_task(path: Path) -> Task:
     for name, value in fields.items():
         if not isinstance(value, str):
             raise MmebError(f"{path}: field {name!r} is to be a string, not {value!r}.")
-    if fields["name"].lower() in {task.name.lower() for task in TASKS}:
-        raise MmebError(f"{path}: {fields['name']!r} is a task of the benchmark; give yours another name.")
     if not fields["name"] or any(character in fields["name"] for character in "/\\\0") or fields["name"][0] == ".":
         raise MmebError(f"{path}: {fields['name']!r} can't be a file's name, which a task's name has to be.")
     rows = path.parent / fields["rows"]

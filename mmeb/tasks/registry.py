@@ -55,7 +55,10 @@ def _match(name: str) -> tuple[Task, ...]:
     if Path(name).suffix in {".yaml", ".yml"}:
         from mmeb.tasks.custom import load_task  # needs a YAML parser, which `mmeb tasks` can do without
 
-        return (load_task(Path(name)),)
+        own = load_task(Path(name))
+        if own.name.lower() in {task.name.lower() for task in TASKS}:
+            raise MmebError(f"{name}: {own.name!r} is a task of the benchmark; give yours another name.")
+        return (own,)
     if name.lower() in _GROUPS:
         return _GROUPS[name.lower()]
     if name in _BY_NAME:
