@@ -29,6 +29,7 @@ class ClipOptions(DualEncoderOptions):
 class ClipModel(DualEncoder):
     adapter = "clip"
     options: ClipOptions
+    processor: Any
 
     @classmethod
     def load(

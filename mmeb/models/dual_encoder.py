@@ -48,6 +48,9 @@ class DualEncoder(EmbeddingModel):
 
     prompt_version: ClassVar[str] = "dual-encoder-1"
 
+    module: Any  # the library's own class
+    tokenizer: Any  # likewise; set by `load`
+
     def __init__(
         self,
         checkpoint: Checkpoint,

@@ -29,6 +29,8 @@ class OpenClipModel(DualEncoder):
     adapter = "open_clip"
     weight_files = ("open_clip_model", "open_clip_pytorch_model")
     options: DualEncoderOptions
+    preprocessing: PreprocessCfg
+    transform: Any
 
     @classmethod
     def load(

@@ -65,8 +65,8 @@ def weight_files(folder: Path, weights: Iterable[str] = WEIGHTS) -> list[Path]:
             f"{folder} has no weights in {wanted} (it has {held}): download the model again, or name its --adapter."
         )
     for index in (folder / name for name in names if name.endswith(".index.json")):
-        wanted = set(json.loads(index.read_text())["weight_map"].values())
-        if missing := sorted(wanted - set(names)):
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        if missing := sorted(shards - set(names)):
             raise MmebError(f"{folder} lacks {missing[0]}, which {index.name} names: download the model again.")
     return [folder / name for name in names if not name.endswith(".index.json")]
 

@@ -23,6 +23,7 @@ MODEL_CLASSES = {"siglip": LibrarySiglip, "siglip2": LibrarySiglip2}
 class SiglipModel(DualEncoder):
     adapter = "siglip"
     options: DualEncoderOptions
+    processor: Any
 
     @classmethod
     def load(

@@ -114,13 +114,12 @@ def test_sums_scores_and_predictions_equal_the_references(text: str) -> None:
 
 def score_rows(subset: str, queries: Vectors, candidates: Vectors) -> NDArray[np.float32]:
     """(n_rows, n_candidates) cosines, in the order of the data."""
-    rows = pd.read_parquet(GOLDEN / "data" / "MMEB-eval" / subset)
     scores = []
-    for row in rows.itertuples():
-        targets = zip(row.tgt_text, row.tgt_img_path, strict=True)
+    for row in pd.read_parquet(GOLDEN / "data" / "MMEB-eval" / subset).to_dict("records"):
+        targets = zip(row["tgt_text"], row["tgt_img_path"], strict=True)
         vectors = np.stack([candidates[reference_item(*target)] for target in targets])
-        scores.append(vectors @ queries[reference_item(row.qry_text, row.qry_img_path)])
-    return np.array(scores)
+        scores.append(vectors @ queries[reference_item(row["qry_text"], row["qry_img_path"])])
+    return np.array(scores, dtype=np.float32)
 
 
 @pytest.mark.parametrize("subset", ["CIRR", "OK-VQA"])
@@ -222,7 +221,7 @@ def test_costs_are_the_tokens_and_need_no_image() -> None:
 def test_gradients_reach_both_towers() -> None:
     model = load()
 
-    model.embed(model.preprocess([Item(text="dog", image=IMAGES / "set0/im000.png")])).sum().backward()
+    model.embed(model.preprocess([Item(text="dog", image=IMAGES / "set0/im000.png")])).sum().backward()  # type: ignore[no-untyped-call]
 
     missing = [name for name, weight in model.module.named_parameters() if weight.grad is None]
     assert missing == ["logit_scale"]
