@@ -271,7 +271,7 @@ def says(opened: Page, part: str, text: str) -> bool:
 
 
 def test_a_page_with_nothing_to_draw_says_so(chromium: webdriver.Chrome, tmp_path: Path) -> None:
-    write(tmp_path / "results" / "x.json", {"Model": "averages alone", "Overall": 50.0})
+    write(tmp_path / "results" / "x.json", {"Model": "averages alone", "VQA": 50.0})
     (tmp_path / "index.html").write_text(page(load_board(tmp_path / "results")), encoding="utf-8")
     opened = Page(chromium, tmp_path / "index.html")
     said = {
