@@ -101,12 +101,13 @@ def timed(label: str, device: torch.device) -> Iterator[None]:
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     yield
     if cuda:
         torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    click.echo(f"{label}: {time.perf_counter() - start:.2f} s, peak {peak / 2**30:.2f} GiB")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    click.echo(f"{label}: {wall:.2f} s ({cpu:.2f} s of CPU), peak {peak / 2**30:.2f} GiB")
 
 
 def load(folder: Path, device: torch.device, num_crops: int) -> Phi35VModel:
