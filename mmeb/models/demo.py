@@ -11,8 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
@@ -20,6 +19,8 @@ from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.options import parse_options
+from mmeb.models.weights import load_state_dict, load_strict
 from mmeb.results.atomic import replacing, write_text
 from mmeb.tasks import PLACEHOLDER
 
@@ -42,6 +43,11 @@ class DemoConfig:
     image_size: int = 96
 
 
+@dataclass(frozen=True)
+class _NoOptions:
+    """The adapter has none."""
+
+
 class DemoModel(EmbeddingModel):
     """Words and patches behind one token of their own, whose last state is the embedding.
 
@@ -58,7 +64,7 @@ class DemoModel(EmbeddingModel):
         self.device = device
         self.dtype = dtype
         self.module: nn.Module = _Network(config).to(device, dtype).eval()
-        self._source: dict[str, Any] = {}
+        self._checkpoint: dict[str, Any] = {}
 
     @classmethod
     def new(cls, config: DemoConfig, *, seed: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
@@ -72,19 +78,12 @@ class DemoModel(EmbeddingModel):
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, options: Mapping[str, str]
+        cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
-        if options:
-            raise MmebError(f"The adapter demo has no option {next(iter(options))!r}; it has none at all.")
-        model = cls(checkpoint.name, _read_config(checkpoint.path), device, dtype)
-        weights = checkpoint.path / WEIGHTS
-        try:
-            model.module.load_state_dict(load_file(weights))
-        except (OSError, SafetensorError) as error:
-            raise MmebError(f"{weights} can't be read ({error}): copy the checkpoint again.") from None
-        except RuntimeError as error:
-            raise MmebError(f"{weights} does not fit its {CONFIG}: {' '.join(str(error).split())}") from None
-        model._source = {"source": checkpoint.source, "revision": checkpoint.revision}
+        parse_options(_NoOptions, options, cls.adapter)
+        model = cls(checkpoint.name, _read_config(checkpoint), torch.device(device), dtype)
+        load_strict(model.module, load_state_dict(checkpoint.path), checkpoint.source)
+        model._checkpoint = checkpoint.provenance
         return model
 
     def save(self, folder: Path) -> None:
@@ -100,7 +99,8 @@ class DemoModel(EmbeddingModel):
         lengths = [min(len(row), self.config.max_length) for row in words]
         ids = np.zeros((len(items), max(lengths, default=0), _HASHES), dtype=np.int64)
         for row, (length, line) in enumerate(zip(lengths, words, strict=True)):
-            ids[row, :length] = [self._buckets(word) for word in line[:length]]
+            for place, word in enumerate(line[:length]):
+                ids[row, place] = self._buckets(word)
         inputs = {"ids": torch.from_numpy(ids), "lengths": torch.tensor(lengths, dtype=torch.int64)}
         images = [item.image for item in items if item.image is not None]
         if images and len(images) < len(items):
@@ -129,11 +129,14 @@ class DemoModel(EmbeddingModel):
     def group(self, item: Item) -> bool:
         return item.image is not None
 
+    def rendered(self, item: Item) -> str:
+        return item.prompt if item.image is not None else item.prompt.replace(PLACEHOLDER, "").lstrip()
+
     @property
     def provenance(self) -> dict[str, Any]:
         size = self.config.image_size
         return {
-            **self._source,
+            **self._checkpoint,
             "adapter": self.adapter,
             "prompt": "the row's whole prompt without placeholder, version 1",
             "image": f"{size} x {size}, bilinear, aspect ignored",
@@ -153,16 +156,15 @@ def _words(item: Item) -> list[str]:
     return _WORD.findall(item.prompt.replace(PLACEHOLDER, " ").lower())
 
 
-def _read_config(folder: Path) -> DemoConfig:
-    path = folder / CONFIG
+def _read_config(checkpoint: Checkpoint) -> DemoConfig:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if fields.pop("model_type") != _MODEL_TYPE:
-            raise ValueError("its model_type is another")
+        fields = json.loads((checkpoint.path / CONFIG).read_text(encoding="utf-8"))
+        if (model_type := fields.pop("model_type")) != _MODEL_TYPE:
+            raise ValueError(f"its model_type is {model_type}")
         return DemoConfig(**fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MmebError(
-            f"{folder} holds no checkpoint of the adapter demo ({path.name}: {error}); name its adapter with --adapter."
+            f"{checkpoint.source} holds no {CONFIG} of the adapter demo ({error}): name another --adapter."
         ) from None
 
 
@@ -206,7 +208,8 @@ class _Block(nn.Module):
         mixed = scaled_dot_product_attention(query[:, :, :wanted], key, value, attn_mask=mask)
         hidden = hidden[:, :wanted]
         hidden = hidden + self.attention_out(mixed.transpose(1, 2).reshape(n, -1, dim))
-        return hidden + self.mlp(self.before_mlp(hidden))
+        out: Tensor = hidden + self.mlp(self.before_mlp(hidden))
+        return out
 
 
 class _Network(nn.Module):
@@ -238,4 +241,5 @@ class _Network(nn.Module):
         mask = torch.cat([real.new_ones(n, 1), real], dim=1)[:, None, None, :]
         for block in self.blocks[:-1]:
             hidden = block(hidden, mask)
-        return self.out(self.norm(self.blocks[-1](hidden, mask, 1)[:, 0]))  # type: ignore[no-any-return]
+        embedded: Tensor = self.out(self.norm(self.blocks[-1](hidden, mask, 1)[:, 0]))
+        return embedded

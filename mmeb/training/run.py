@@ -68,7 +68,9 @@ def _data_version(folder: Path) -> dict[str, object]:
 
 def _command(config: TrainConfig, data: str, subsets: str, limit: int | None) -> str:
     settings = {"adapter": "demo", "data": data, "subsets": subsets, "limit": limit, "output": config.output}
-    settings.update(config.to_json())
-    del settings["weight_decay"]
-    parts = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in settings.items() if value]
-    return " ".join(["mmeb train", *parts, *(["--seed 0"] if config.seed == 0 else [])])
+    named = {**settings, **config.to_json()}
+    del named["weight_decay"]
+    given = [
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in named.items() if value is not None
+    ]
+    return " ".join(["mmeb train", *given])

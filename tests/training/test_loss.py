@@ -42,7 +42,7 @@ def test_a_copy_of_the_own_candidate_is_no_negative() -> None:
 def test_a_batch_of_one_class_has_no_loss_and_no_gradient() -> None:
     queries = _vectors(0).requires_grad_()
     loss = info_nce(queries, _vectors(1), torch.ones(3, 3, dtype=torch.bool), 0.05)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert queries.grad is not None
     assert queries.grad.abs().max() == 0
