@@ -80,13 +80,13 @@ def metrics_from_ranks(rank: NDArray[np.int32]) -> dict[str, float]:
     There is one relevant candidate per query: the ideal DCG is 1, linear and exponential gain are equal, and average
     precision is the reciprocal rank.
     """
-    rank = np.asarray(rank, dtype=np.int64)
+    deepest = CUTOFFS[-1]
+    at = np.arange(1, deepest + 1)
+    counts = np.bincount(np.minimum(rank, deepest + 1), minlength=deepest + 2)[1:-1]  # (deepest,) queries at a rank
+    hits, gains, reciprocals = (np.cumsum(counts * w) / len(rank) for w in (1, 1 / np.log2(at + 1), 1 / at))
     metrics: dict[str, float] = {}
     for k in CUTOFFS:
-        found = rank <= k
-        hit = float(found.mean())
-        gain = float(np.where(found, 1 / np.log2(rank + 1), 0).mean())
-        reciprocal = float(np.where(found, 1 / rank, 0).mean())
+        hit, gain, reciprocal = float(hits[k - 1]), float(gains[k - 1]), float(reciprocals[k - 1])
         metrics |= {
             f"hit@{k}": hit,
             f"ndcg_linear@{k}": gain,
