@@ -2,8 +2,9 @@
 
 import io
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -124,16 +125,13 @@ def test_diverse_instructions_ask_the_same_in_other_words(demo: Path) -> None:
     assert len({pair.query.prompt[:40] for pair in original}) == 1
 
 
-def _make(cache: str) -> str:
-    os.environ["MMEB_CACHE"] = cache
-    return str(demo_folder())
-
-
 def test_two_processes_that_make_the_demo_at_once_agree_and_write_the_same_bytes_as_ever(
     demo: Path, tmp_path: Path
 ) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        folders = pool.map(_make, [str(tmp_path)] * 2)
+    command = [sys.executable, "-c", "from mmeb.data.demo import demo_folder; print(demo_folder())"]
+    environment = {**os.environ, "MMEB_CACHE": str(tmp_path)}
+    makers = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    folders = [maker.communicate(timeout=300)[0].strip() for maker in makers]
     assert folders[0] == folders[1]
     assert [path.name for path in tmp_path.iterdir()] == [Path(folders[0]).name]
     again, first = _files(Path(folders[0])), _files(demo)
