@@ -48,7 +48,8 @@ def validate(files: tuple[Path, ...], partial: bool, demo: bool) -> None:
     """Check result files and say everything that is wrong, one line each.
 
     FILES are result files, run folders, or folders of <task>_score.json files. Exit code 0: all is well; 1: something
-    is wrong in a file; 2: a file can't be read at all.
+    is wrong in a file; 2: a file can't be read at all. A published figure whose own averages contradict each other is
+    flagged, which is no mistake in the file.
     """
     from mmeb.leaderboard.validate import check_files
 
@@ -56,6 +57,8 @@ def validate(files: tuple[Path, ...], partial: bool, demo: bool) -> None:
     for report in reports:
         for line in report.problems:
             click.echo(f"{report.path}: {line}")
+        for line in report.flagged:
+            click.echo(f"{report.path}: flagged, its source contradicts itself: {line}")
         if not report.problems:
             click.echo(f"{report.path}: ok, {report.summary}")
     sys.exit(max(report.exit_code for report in reports))

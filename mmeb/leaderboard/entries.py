@@ -9,7 +9,7 @@ from mmeb.errors import MmebError
 from mmeb.leaderboard.aggregate import averages, coverage, percent
 from mmeb.leaderboard.layouts import Reading, plain, published_source, read
 from mmeb.leaderboard.ranks import load_ranks
-from mmeb.leaderboard.validate import is_web_address, validate
+from mmeb.leaderboard.validate import flagged, is_web_address, validate
 from mmeb.results.schema import RunResult
 from mmeb.results.store import RESULTS_FILE
 from mmeb.tasks import PRIMARY_METRIC, TASKS
@@ -69,7 +69,10 @@ def load_board(folder: Path, *, demo: bool = False) -> Board:
         except MmebError as error:
             broken.append(str(error))
     kept = [(reading, ranks) for reading, ranks in readings if reading.result.is_demo == demo]
-    entries = [to_entry(reading, validate(reading, ranks, partial=True, demo=demo), ranks) for reading, ranks in kept]
+    entries = [
+        to_entry(reading, [*validate(reading, ranks, partial=True, demo=demo), *flagged(reading)], ranks)
+        for reading, ranks in kept
+    ]
     broken += _twins([reading.path for reading, _ in kept], entries)
     if broken:
         raise MmebError(f"{len(broken)} of the result files in {folder} can't be used: {' '.join(broken)}")

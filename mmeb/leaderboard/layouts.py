@@ -19,8 +19,8 @@ MAX_BYTES = 20_000_000
 ABSENT = frozenset({"FILE_N/A", "DIR_N/A", "JSON_ERROR", "READ_ERROR"})
 """What the public leaderboard's report script writes in place of a task's scores that it did not find."""
 
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, line separators, overrides of the writing direction and halves of characters."""
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, line separators, overrides of the writing direction, halves of characters, and what is none."""
 _LARGEST = 1e15  # beyond it, and for NaN, a number in a score file is a mistake
 _SCORE_SUFFIX = "_score.json"
 _PARTS = frozenset({IMAGE_PART, "video", "visdoc"})

@@ -10,7 +10,7 @@ from typing import Any
 from mmeb.errors import MmebError
 from mmeb.leaderboard.layouts import read
 from mmeb.leaderboard.ranks import load_ranks, ranks_path, write_submission_ranks
-from mmeb.leaderboard.validate import validate
+from mmeb.leaderboard.validate import flagged, validate
 from mmeb.results.atomic import write_text
 from mmeb.results.schema import IMAGE_PART, RunResult
 from mmeb.results.store import read_json, to_text
@@ -92,7 +92,7 @@ def submit(
     reading.result = RunResult(_metadata(result.metadata, metadata), {**tasks, **foreign}, result.provenance)
     loaded = load_ranks(run)
     ranks = {name: loaded[name] for name in tasks if name in loaded}
-    if wrong := validate(reading, ranks, partial=partial):
+    if wrong := [*validate(reading, ranks, partial=partial), *flagged(reading)]:
         hint = " (--partial permits missing tasks)" if any("tasks are missing" in line for line in wrong) else ""
         raise MmebError(f"{run} can't be submitted: {'; '.join(wrong)}{hint}.")
     name = reading.result.metadata["model_name"]

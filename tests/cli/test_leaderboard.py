@@ -71,6 +71,17 @@ def test_contradictions_are_told_while_building(tmp_path: Path, capsys: pytest.C
     assert "flagged: SigLIP: stated retrieval average 31.6" in capsys.readouterr().err
 
 
+def test_a_published_figure_s_contradictions_are_told_and_its_file_is_valid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mmeb("published", "--output", tmp_path) == 0
+    capsys.readouterr()
+    assert mmeb("validate", tmp_path / "published-SigLIP.json", tmp_path / "published-CLIP.json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "SigLIP.json: flagged, its source contradicts itself: stated retrieval average 31.6" in lines[0]
+    assert [line.partition(": ")[2].partition(",")[0] for line in lines[1:]] == ["ok", "ok"]
+
+
 def test_two_files_of_one_model_are_a_plain_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in "ab":
         write(tmp_path / f"{name}.json", report("same"))
