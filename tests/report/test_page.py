@@ -6,8 +6,10 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scored import call
 
 from mmeb.data.images import FileImage
@@ -93,6 +95,15 @@ def test_pictures_are_small_whatever_the_image() -> None:
         assert picture.uri is not None
         assert len(picture.uri) < 16_100  # 12 kB in base64
         assert (picture.width, picture.height) == FileImage(path).size()
+
+
+@pytest.mark.parametrize("shape", [(224, 224), (160, 160), (112, 112), (1, 3000)])
+def test_pictures_of_pure_noise_are_small_too(shape: tuple[int, int], tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 2, (*shape, 3), dtype=np.uint8) * 255  # nothing to compress
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    uri = thumbnail(FileImage(tmp_path / "noise.png")).uri
+    assert uri is not None
+    assert len(uri) < 16_100
 
 
 def test_a_broken_image_is_said_where_it_would_stand(run: Path, tmp_path: Path) -> None:
