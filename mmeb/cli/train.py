@@ -7,6 +7,7 @@ import click
 
 @click.command("train", epilog="The result is scored with `mmeb run --model OUTPUT --adapter demo`.")
 @click.option("--adapter", type=click.Choice(["demo"]), required=True, help="The family of the model to train.")
+@click.option("--model", help="The model to start from: a name or a folder.  [default: random weights]")
 @click.option("--data", default="demo", show_default=True, help="demo, or a folder that holds MMEB-train.")
 @click.option("--subsets", default="all", show_default=True, help="all, or names of MMEB-train subsets, by commas.")
 @click.option("--split", default="original", show_default=True, help="original or diverse_instruction.")
@@ -20,6 +21,7 @@ import click
 @click.option("--seed", default=0, show_default=True, help="Of the initial weights and the order of the data.")
 def command(
     adapter: str,
+    model: str | None,
     data: str,
     subsets: str,
     split: str,
@@ -46,5 +48,5 @@ def command(
         split=split,
         seed=seed,
     )
-    loss = train_demo(config, data, subsets, limit, progress=True)
+    loss = train_demo(config, data, subsets, limit, model, progress=True)
     click.echo(f"Loss {loss:.3f} at the end. Model: {output}")

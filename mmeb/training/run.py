@@ -1,6 +1,7 @@
 """From a data folder and settings to a trained model on disk, with its recipe."""
 
 import json
+import os
 import shlex
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from mmeb.data.train import TRAIN_SUBSETS, load_train
 from mmeb.errors import MmebError
 from mmeb.evaluation.provenance import library_versions
 from mmeb.models.demo import DemoConfig, DemoModel
+from mmeb.models.registry import find_entry, load_model
 from mmeb.results.atomic import write_text
 from mmeb.training.config import TrainConfig
 from mmeb.training.trainer import train
@@ -19,23 +21,30 @@ RECIPE = "recipe.json"
 
 
 def train_demo(
-    config: TrainConfig, data: str = "demo", subsets: str = "all", limit: int | None = None, *, progress: bool = False
+    config: TrainConfig,
+    data: str = "demo",
+    subsets: str = "all",
+    limit: int | None = None,
+    start: str | None = None,
+    *,
+    progress: bool = False,
 ) -> float:
-    """Train the demo's model from random weights and write it to `config.output`; returns the last logged loss.
+    """Train the demo's model and write it to `config.output`; returns the last logged loss.
 
-    `recipe.json` beside the weights holds the command that makes them again. Raises MmebError for a mistake in the
+    It starts from the model that `start` names, or from random weights. `recipe.json` beside the weights holds the
+    commands that make them again, the first one first. Raises MmebError for a mistake in the
     settings, data that is missing, and an output folder that can't be written.
     """
     started = time.monotonic()
     names = TRAIN_SUBSETS if subsets == "all" else tuple(name.strip() for name in subsets.split(","))
+    _check_output(config.output)
     folder = _folder(data)
     pairs = [load_train(name, folder, split=config.split, limit=limit, seed=config.seed) for name in names]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = DemoModel.new(DemoConfig(), seed=config.seed, device=device)
+    model, earlier = _start(start, config.seed)
     losses = train(model, pairs, config, progress=progress)
     model.save(config.output)
     recipe = {
-        "command": _command(config, data, subsets, limit),
+        "commands": [*earlier, _command(config, data, subsets, limit, start)],
         "data": _data_version(folder),
         "subsets": list(names),
         "pairs": sum(map(len, pairs)),
@@ -46,6 +55,29 @@ def train_demo(
     }
     write_text(config.output / RECIPE, json.dumps(recipe, indent=2) + "\n")
     return losses[-1]
+
+
+def _check_output(folder: Path) -> None:
+    """Raise MmebError, before any work is done, where the folder can't be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise MmebError(f"{folder} can't be written to: give another folder with --output.")
+
+
+def _start(name: str | None, seed: int) -> tuple[DemoModel, list[str]]:
+    """The model to train, and the commands that made it."""
+    if name is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return DemoModel.new(DemoConfig(), seed=seed, device=device), []
+    model = load_model(name, adapter="demo", dtype="float32")
+    if not isinstance(model, DemoModel):
+        raise MmebError(f"{name} is no model of the adapter demo.")
+    recipe = Path(find_entry(name).source) / RECIPE
+    return model, json.loads(recipe.read_text(encoding="utf-8"))["commands"] if recipe.is_file() else []
 
 
 def _folder(data: str) -> Path:
@@ -66,8 +98,15 @@ def _data_version(folder: Path) -> dict[str, object]:
     return {"folder": folder.name, **(json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {})}
 
 
-def _command(config: TrainConfig, data: str, subsets: str, limit: int | None) -> str:
-    settings = {"adapter": "demo", "data": data, "subsets": subsets, "limit": limit, "output": config.output}
+def _command(config: TrainConfig, data: str, subsets: str, limit: int | None, start: str | None) -> str:
+    settings = {
+        "adapter": "demo",
+        "model": start,
+        "data": data,
+        "subsets": subsets,
+        "limit": limit,
+        "output": config.output,
+    }
     named = {**settings, **config.to_json()}
     del named["weight_decay"]
     given = [

@@ -21,7 +21,7 @@ from mmeb.training.sampler import HomogeneousSampler
 def train(
     model: EmbeddingModel, subsets: Sequence[Sequence[TrainPair]], config: TrainConfig, *, progress: bool = False
 ) -> list[float]:
-    """Train `model` in place on pairs by subset; returns the loss of every tenth step.
+    """Train `model` in place on pairs by subset; returns the mean losses of ten steps each.
 
     Raises MmebError where a loss is not finite, and for a subset that is smaller than a batch.
     """
@@ -38,7 +38,7 @@ def train(
             warmup_steps=config.warmup_steps,
             weight_decay=config.weight_decay,
             seed=config.seed,
-            logging_steps=10,
+            logging_steps=min(10, config.steps),
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,

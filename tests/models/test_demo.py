@@ -175,6 +175,7 @@ def test_the_bundled_checkpoint_is_small_and_says_how_it_was_made() -> None:
     assert load_model("demo").dim == 128
     assert (folder / "model.safetensors").stat().st_size < 4_000_000
     recipe = json.loads((folder / "recipe.json").read_text())
-    assert recipe["command"].startswith("mmeb train --adapter demo --data demo")
+    assert all(command.startswith("mmeb train --adapter demo") for command in recipe["commands"])
+    assert all("--seed 0" in command for command in recipe["commands"])
     marker = json.loads((demo_folder() / "mmeb-demo.json").read_text())
     assert {name: recipe["data"][name] for name in marker} == marker

@@ -32,13 +32,23 @@ def test_its_model_can_be_scored(tmp_path: Path) -> None:
     assert scores.tasks["VOC2007"].num_pred == 5
 
 
-def test_the_recipe_holds_the_command_and_the_data(tmp_path: Path) -> None:
-    _train(tmp_path, "--seed", "3")
-    recipe = json.loads((tmp_path / "recipe.json").read_text())
-    assert "--subsets VOC2007,CIRR --limit 16" in recipe["command"]
-    assert "--seed 3" in recipe["command"]
+def test_the_recipe_holds_the_commands_and_the_data(tmp_path: Path) -> None:
+    _train(tmp_path / "first", "--seed", "3")
+    _train(tmp_path / "second", "--model", str(tmp_path / "first"))
+    recipe = json.loads((tmp_path / "second" / "recipe.json").read_text())
+    first, second = recipe["commands"]
+    assert "--subsets VOC2007,CIRR --limit 16" in first
+    assert "--seed 3" in first
+    assert f"--model {tmp_path / 'first'}" in second
     assert recipe["data"]["seed"] == 0
     assert recipe["pairs"] == 32
+
+
+def test_it_goes_on_from_a_model(tmp_path: Path) -> None:
+    _train(tmp_path / "first")
+    _train(tmp_path / "second", "--model", str(tmp_path / "first"), "--learning-rate", "1e-9")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-4) for name in first)
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
@@ -86,5 +96,5 @@ def test_a_setting_that_cannot_work_is_said_plainly(tmp_path: Path, options: lis
 
 def test_an_output_that_is_a_file_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MmebError, match="can't be written"):
+    with pytest.raises(MmebError, match="can't be written to"):
         _train(tmp_path / "file")
