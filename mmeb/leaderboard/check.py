@@ -11,11 +11,10 @@ from mmeb.errors import MmebError
 from mmeb.leaderboard.compare import Comparison, Method, TaskDifference, compare
 from mmeb.leaderboard.compare_table import points, probability
 from mmeb.leaderboard.layouts import plain
-from mmeb.leaderboard.ranks import ranks_path, write_submission_ranks
+from mmeb.leaderboard.ranks import write_submission
 from mmeb.leaderboard.render import one_decimal
 from mmeb.leaderboard.sides import Side, load_sides
-from mmeb.results.atomic import write_text
-from mmeb.results.store import to_text
+from mmeb.results.store import RESULTS_FILE
 
 TOLERANCE = 0.5
 """Points of the overall mean that may be lost: published re-runs of one checkpoint differ by 0.12 at most."""
@@ -95,16 +94,12 @@ def check(baseline: Side, run: Side, rule: Rule) -> Verdict:
 def write_baseline(run: Path, baseline: Path) -> None:
     """Keep the scores and ranks of `run` as the file `baseline` and, beside it, its ranks.
 
-    Raises MmebError where `run` can't be read, and where `baseline` is a folder.
+    Raises MmebError where `run` can't be read, and where `baseline` is a folder or a run's own results.
     """
-    if baseline.is_dir() or baseline.suffix != ".json":
-        raise MmebError(f"A new baseline is a .json file, not {baseline}.")
+    if baseline.is_dir() or baseline.suffix != ".json" or baseline.name == RESULTS_FILE:
+        raise MmebError(f"A new baseline is a .json file outside of any run folder, not {baseline}.")
     (side,) = load_sides([run])
-    if side.ranks:
-        write_submission_ranks(ranks_path(baseline), side.ranks)
-    else:
-        ranks_path(baseline).unlink(missing_ok=True)
-    write_text(baseline, to_text(side.result.to_json()))
+    write_submission(baseline, side.result.to_json(), side.ranks)
 
 
 def verdict_text(verdict: Verdict) -> str:

@@ -59,7 +59,7 @@ def load_board(folder: Path, *, demo: bool = False) -> Board:
     """Read a folder of submissions, of run folders, or one run folder.
 
     Demo results never stand beside real ones: without `demo` they are left out, with it everything else is. Raises
-    MmebError that names every file that can't be read, and every pair of files of one model.
+    MmebError that names every file that can't be read, and every pair of files of one model, and where nothing is left.
     """
     files = result_files(folder)
     readings, broken = [], []
@@ -76,6 +76,11 @@ def load_board(folder: Path, *, demo: bool = False) -> Board:
     broken += _twins([reading.path for reading, _ in kept], entries)
     if broken:
         raise MmebError(f"{len(broken)} of the result files in {folder} can't be used: {' '.join(broken)}")
+    if not entries:
+        alone = (
+            "no demo results" if demo else "demo results alone, which never enter the tables; --demo builds their own"
+        )
+        raise MmebError(f"{folder} holds {alone}.")
     left_out = tuple(reading.path for reading, _ in readings if reading.result.is_demo != demo)
     return Board(tuple(sorted(entries, key=_place)), left_out, demo)
 

@@ -56,7 +56,7 @@ def read(path: Path) -> Reading:
     if path.name.endswith(_SCORE_SUFFIX) and not isinstance(content.get("metrics"), dict):
         return _from_scores(path, "a task's score file", {path.name.removesuffix(_SCORE_SUFFIX): content}, problems)
     if "task" in content and isinstance(content.get("metrics"), dict):
-        return _from_scores(path, "a task of a run folder", {str(content["task"]): content["metrics"]}, problems)
+        return _from_run_task(path, content, problems)
     if "metrics" in content:
         return _from_report(path, content, problems)
     if "Model" in content or "Models" in content:
@@ -106,7 +106,7 @@ def _load(path: Path, problems: list[str]) -> dict[str, Any]:
             raise MmebError(
                 f"{path} has {size / 1e6:.0f} MB, a score file at most {MAX_BYTES / 1e6:.0f} MB: it was not read."
             )
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except OSError as error:
         raise MmebError(f"{path} can't be read: {error.strerror}.") from None
     except RecursionError:
@@ -141,6 +141,15 @@ def _from_scores(path: Path, layout: str, scores: Mapping[str, Any], problems: l
     """Scores by task and nothing else; the file's or folder's name has to do as the model's."""
     tasks, unscored = _tasks(scores, {}, problems)
     return Reading(path, layout, RunResult({"model_name": path.stem}, tasks, {}), {}, unscored, problems)
+
+
+def _from_run_task(path: Path, content: Mapping[str, Any], problems: list[str]) -> Reading:
+    """One `<task>.json` of a run folder, which says of itself on which data it was scored."""
+    name, provenance = str(content["task"]), _mapping(content.get("provenance", {}), "provenance", problems)
+    tasks, unscored = _tasks({name: content["metrics"]}, {name: provenance}, problems)
+    data = {"data": _mapping(provenance["data"], "provenance.data", problems)} if "data" in provenance else {}
+    result = RunResult({"model_name": path.stem}, tasks, data)
+    return Reading(path, "a task of a run folder", result, {}, unscored, problems)
 
 
 def _from_row(path: Path, content: Mapping[str, Any], problems: list[str]) -> Reading:

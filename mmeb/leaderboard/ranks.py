@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from mmeb.errors import MmebError
 from mmeb.results.atomic import replacing
 from mmeb.results.ranks import read_ranks
-from mmeb.results.store import RESULTS_FILE
+from mmeb.results.store import RESULTS_FILE, to_text
 
 MAX_ROWS = 1_000_000
 """36 tasks of 1000 queries are 36,000 rows; a file of far more is refused before it is read."""
@@ -36,18 +37,24 @@ def ranks_path(submission: Path) -> Path:
 
 
 def load_ranks(path: Path) -> dict[str, QueryRanks]:
-    """The ranks by task of a run folder, of its `results.json`, or of a submission; empty where there are none.
+    """The ranks by task of a run folder, of its `results.json`, of one task in it, or of a submission.
 
-    Raises MmebError for a file that can't be read.
+    Empty where there are none. Raises MmebError for a file that can't be read.
     """
     folder = path if path.is_dir() else path.parent if path.name == RESULTS_FILE else None
-    if folder is None:
-        return _read(ranks_path(path)) if ranks_path(path).is_file() else {}
-    loaded = {}
-    for file in sorted(folder.glob(f"*{_SUFFIX}")):
-        ranks = read_ranks(file)
-        loaded[file.name.removesuffix(_SUFFIX)] = QueryRanks(ranks.rank, ranks.predicted, ranks.tied)
-    return loaded
+    if folder is not None:
+        return {file.name.removesuffix(_SUFFIX): _of_a_run(file) for file in sorted(folder.glob(f"*{_SUFFIX}"))}
+    return _read(ranks_path(path)) if ranks_path(path).is_file() else {}
+
+
+def write_submission(path: Path, content: Mapping[str, Any], ranks: Mapping[str, QueryRanks]) -> None:
+    """Write a result file and, beside it, its ranks if there are any: both, or neither where one can't be written."""
+    with replacing(path) as aside:
+        aside.write_text(to_text(content), encoding="utf-8")
+        if ranks:
+            write_submission_ranks(ranks_path(path), ranks)
+        else:
+            ranks_path(path).unlink(missing_ok=True)
 
 
 def write_submission_ranks(path: Path, ranks: Mapping[str, QueryRanks]) -> None:
@@ -61,11 +68,18 @@ def write_submission_ranks(path: Path, ranks: Mapping[str, QueryRanks]) -> None:
         pq.write_table(table, aside, compression="zstd", compression_level=19)
 
 
+def _of_a_run(path: Path) -> QueryRanks:
+    ranks = read_ranks(path)
+    return QueryRanks(ranks.rank, ranks.predicted, ranks.tied)
+
+
 def _read(path: Path) -> dict[str, QueryRanks]:
     try:
         file = pq.ParquetFile(path)
         if file.metadata.num_rows > MAX_ROWS:
             raise MmebError(f"{path} has {file.metadata.num_rows} rows, at most {MAX_ROWS} are expected: not read.")
+        if "task" not in file.schema_arrow.names:
+            return {path.name.removesuffix(_SUFFIX): _of_a_run(path)}
         table = file.read(columns=["task", *_COLUMNS])
         if table.num_rows == 0 or any(table[name].null_count for name in table.column_names):
             raise MmebError(f"{path} can't be read as per-query ranks: it has no rows, or rows with gaps.")

@@ -30,7 +30,8 @@ def load_sides(paths: Iterable[Path], published_names: Iterable[str] = ()) -> li
     Raises MmebError for a file that can't be read, and for one whose scores are not usable or belie its ranks.
     """
     paths = list(paths)
-    sides = [Side(f"{name} (published)", published.get(name), {}) for name in published_names]
+    tables = [published.get(name) for name in published_names]
+    sides = [Side(f"{table.metadata['model_name']} (published)", table, {}) for table in tables]
     loaded = [_load(path) for path in paths]
     labels = [side.label for side in loaded]
     for side, path in zip(loaded, paths, strict=True):

@@ -9,11 +9,10 @@ from typing import Any
 
 from mmeb.errors import MmebError
 from mmeb.leaderboard.layouts import read
-from mmeb.leaderboard.ranks import load_ranks, ranks_path, write_submission_ranks
+from mmeb.leaderboard.ranks import load_ranks, ranks_path, write_submission
 from mmeb.leaderboard.validate import flagged, validate
-from mmeb.results.atomic import write_text
 from mmeb.results.schema import IMAGE_PART, RunResult
-from mmeb.results.store import read_json, to_text
+from mmeb.results.store import read_json
 from mmeb.tasks import TASKS
 
 _NAMES = frozenset(task.name for task in TASKS)
@@ -101,11 +100,7 @@ def submit(
     content = reading.result.to_json()
     if public:
         content["metrics"] = _with_absent(content["metrics"])
-    if ranks:
-        write_submission_ranks(ranks_path(path), ranks)
-    else:
-        ranks_path(path).unlink(missing_ok=True)
-    write_text(path, to_text(content))
+    write_submission(path, content, ranks)
     return Submission(path, ranks_path(path) if ranks else None, tuple(_notes(own, ranks.keys(), tasks.keys())))
 
 

@@ -245,7 +245,7 @@ def check_files(paths: Sequence[Path], *, partial: bool = False, demo: bool = Fa
             continue
         problems = validate(reading, ranks, partial=partial, demo=demo)
         model = (reading.result.metadata.get("model_name"), bool(published_source(reading.result)))
-        if model in first:
+        if model[0] is not None and model in first:
             problems.append(plain(f"{first[model]} is of the same model, {model[0]!r}"))
         first.setdefault(model, path)
         scored, queries = len(reading.result.tasks), "with" if ranks else "without"

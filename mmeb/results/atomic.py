@@ -14,7 +14,9 @@ _PLAIN = {
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
     errno.EROFS: "the file system is read-only",
+    errno.EFBIG: "the file would be larger than may be written here",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a part of the path is a file, not a folder",
     errno.EISDIR: "it is a folder",
 }
 
@@ -31,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield aside
         os.replace(aside, path)
     except OSError as error:
-        reason = _PLAIN.get(error.errno or 0, str(error))
+        reason = _PLAIN.get(error.errno or 0) or error.strerror or str(error)
         raise MmebError(f"{path} can't be written: {reason}; nothing that was there is changed.") from error
     finally:
         if aside.parent.is_dir():

@@ -192,8 +192,11 @@ def test_update_keeps_a_run_as_the_baseline(tmp_path: Path, capsys: Capture) -> 
     assert call(capsys, "check", worse, "--baseline", baseline).code == 1
 
 
-def test_a_run_folder_is_not_overwritten_by_a_new_baseline(tmp_path: Path, capsys: Capture) -> None:
-    run, other = (write_run(tmp_path / name, hits_of(0.5, ("GQA",))) for name in "ro")
-    done = call(capsys, "check", run, "--baseline", other, "--update")
+@pytest.mark.parametrize("baseline", ["", "results.json"])
+def test_a_run_is_not_overwritten_by_a_new_baseline(tmp_path: Path, capsys: Capture, baseline: str) -> None:
+    run, other = (write_run(tmp_path / name, hits_of(rate, ("GQA",))) for name, rate in (("r", 0.5), ("o", 0.6)))
+    kept = (other / "results.json").read_bytes()
+    done = call(capsys, "check", run, "--baseline", other / baseline, "--update")
     assert done.code == 2
-    assert "is a .json file" in done.err
+    assert "is a .json file outside of any run folder" in done.err
+    assert (other / "results.json").read_bytes() == kept

@@ -86,7 +86,7 @@ def test_without_ranks_the_counts_are_tested(tmp_path: Path, capsys: Capture) ->
 def test_a_published_table_comes_first(tmp_path: Path, capsys: Capture) -> None:
     run = write_run(tmp_path / "a", hits_of(0.5))
     done = call(capsys, "compare", run, "--published", "clip")
-    assert done.out.startswith("A: clip (published)\nB: tiny\n")
+    assert done.out.startswith("A: CLIP (published)\nB: tiny\n")
     assert rows_of(done.out)["VOC2007"][:3] == ["50.7", "50.0", "-0.7"]
     assert rows_of(done.out)["Overall"][:3] == ["37.8", "50.0", "+12.2"]
 

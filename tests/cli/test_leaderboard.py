@@ -65,6 +65,13 @@ def test_demo_results_are_left_out_aloud_and_get_tables_of_their_own(
     assert "Demo results, on generated data" in (demo / "index.html").read_text()
 
 
+def test_no_tables_are_built_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo = write_run(tmp_path / "demo", tasks=NAMES[:2], kind="demo", n=20)
+    assert mmeb("build", "--results", demo, "--output", tmp_path / "board") == 2
+    assert "holds demo results alone" in capsys.readouterr().err
+    assert not (tmp_path / "board").exists()
+
+
 def test_contradictions_are_told_while_building(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert mmeb("published", "--output", tmp_path / "results") == 0
     assert mmeb("build", "--results", tmp_path / "results", "--output", tmp_path) == 0

@@ -1,9 +1,10 @@
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from result_files import NAMES, report, write
+from result_files import NAMES, report, write, write_run
 
 from mmeb.errors import MmebError
 from mmeb.leaderboard.layouts import MAX_BYTES, read
@@ -92,6 +93,15 @@ def test_a_run_folder_and_its_parts(complete_run: Path) -> None:
     assert tuple(read(complete_run).result.tasks) == NAMES
     assert tuple(read(complete_run / "results.json").result.tasks) == NAMES
     assert list(read(complete_run / "CIRR.json").result.tasks) == ["CIRR"]
+
+
+def test_a_task_of_a_demo_run_stays_demo(tmp_path: Path) -> None:
+    run = write_run(tmp_path, tasks=["CIRR"], kind="demo", n=20)
+    assert read(run / "CIRR.json").result.is_demo
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    assert len(read(write(tmp_path / "x.json", "\ufeff" + json.dumps(report()))).result.tasks) == 36
 
 
 def test_a_row_of_the_first_leaderboard_is_in_percent(tmp_path: Path) -> None:

@@ -8,7 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmeb.errors import MmebError
-from mmeb.leaderboard.ranks import QueryRanks, load_ranks, ranks_path, write_submission_ranks
+from mmeb.leaderboard.ranks import (
+    QueryRanks,
+    load_ranks,
+    ranks_path,
+    write_submission,
+    write_submission_ranks,
+)
 
 
 def columns(task: Sequence[Any] = ("a", "b"), rank: Sequence[Any] = (1, 2), **others: Sequence[Any]) -> dict[str, Any]:
@@ -35,6 +41,20 @@ def test_rows_of_a_task_need_not_stand_together(tmp_path: Path) -> None:
     loaded = load_ranks(tmp_path / "m.json")
     assert loaded["b"].rank.tolist() == [1, 3]
     assert loaded["a"].rank.tolist() == [2]
+
+
+def test_a_task_of_a_run_has_its_own(complete_run: Path) -> None:
+    assert list(load_ranks(complete_run / "CIRR.json")) == ["CIRR"]
+    assert len(load_ranks(complete_run / "CIRR.json")["CIRR"].rank) == 1000
+
+
+def test_a_submission_is_left_as_it_was_where_its_ranks_can_t_be_written(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text("earlier")
+    ranks_path(tmp_path / "m.json").mkdir()
+    with pytest.raises(MmebError, match=r"m\.ranks\.parquet can't be written"):
+        write_submission(tmp_path / "m.json", {}, {"CIRR": QueryRanks(*np.ones((3, 4), np.int32))})
+    assert (tmp_path / "m.json").read_text() == "earlier"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_submission_without_ranks_has_none(tmp_path: Path) -> None:
