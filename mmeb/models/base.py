@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmeb.data.item import Item
 from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.options import NoOptions
 from mmeb.models.resolve import WEIGHTS
 
 
@@ -46,12 +47,15 @@ class EmbeddingModel(ABC):
     adapter: ClassVar[str]
     weight_files: ClassVar[tuple[str, ...]] = WEIGHTS  # the stems of the files with its weights
     spreads: ClassVar[bool] = False  # whether `load` takes the device "auto": the model spread over all devices
+    sketches: ClassVar[bool] = False  # whether `load` takes the device "meta": a model without weights, to look at
+    options_class: ClassVar[type] = NoOptions  # a dataclass: what `--option` may say, with the defaults
 
     name: str  # as the user named it: "clip-vit-l14", a hub id or a folder
     dim: int
     device: torch.device
     dtype: torch.dtype
     module: nn.Module  # what holds the weights; what is trained
+    options: Any = NoOptions()  # an instance of `options_class`
 
     @classmethod
     @abstractmethod
@@ -80,9 +84,14 @@ class EmbeddingModel(ABC):
         """Items of different groups never share a batch; by default the modality."""
         return item.modality
 
-    def rendered(self, item: Item) -> str:
-        """What the model is fed for an item, as a person may read it; the image stands as `<|image_1|>`."""
+    @classmethod
+    def render(cls, item: Item, options: Any) -> str:
+        """What a model with these options is fed for an item, as a person may read it; the image as `<|image_1|>`."""
         return item.prompt
+
+    def rendered(self, item: Item) -> str:
+        """What this model is fed for an item."""
+        return self.render(item, self.options)
 
     def n_tokens(self, item: Item) -> int:
         """How many tokens, text and image, the model sees of an item; may decode its image."""

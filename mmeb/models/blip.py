@@ -1,29 +1,25 @@
 """BLIP's contrastive heads: the first token of each tower, projected, as the transformers library has it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import BlipForImageTextRetrieval, PreTrainedConfig, PreTrainedModel
 
 from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.dual_encoder import DualEncoder, DualEncoderOptions, Texts
+from mmeb.models.dual_encoder import LibraryDualEncoder
 from mmeb.models.options import parse_options
-from mmeb.models.processors import image_policy, load_image_processor, load_tokenizer
+from mmeb.models.processors import load_image_processor, load_tokenizer
 from mmeb.models.weights import load_pretrained, read_config
 
 
-class BlipFamily(DualEncoder):
+class BlipFamily(LibraryDualEncoder):
     """What BLIP and BLIP-2 share: their image processor, and BERT's tokenizer and text encoder."""
 
     model_class: ClassVar[type[PreTrainedModel]]
     model_type: ClassVar[str]
-    options_class: ClassVar[type[DualEncoderOptions]] = DualEncoderOptions
     module: Any  # the library's model, whose parts have no types
-    processor: Any
-    tokenizer: Any
 
     @classmethod
     def load(
@@ -60,27 +56,10 @@ class BlipFamily(DualEncoder):
         """The part of the configuration that is the text encoder's."""
         return config.text_config
 
-    def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}
-
-    def tokenize(self, texts: Sequence[str]) -> Texts:
-        encoded = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.context, return_tensors="pt", verbose=False
-        )
-        truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
-        return Texts(encoded.input_ids, int(encoded.attention_mask.sum()), truncated)
-
-    def text_length(self, text: str) -> int:
-        return len(self.tokenizer(text, truncation=True, max_length=self.context).input_ids)
-
     def mask(self, ids: Tensor) -> Tensor:
         """1 up to the last real token: a text may spell out `[PAD]` itself. Bidirectional attention needs it."""
         real: Tensor = ids != self.tokenizer.pad_token_id
         return real.flip(1).cummax(1).values.flip(1).long()
-
-    @property
-    def image_policy(self) -> dict[str, Any]:
-        return image_policy(self.processor)
 
 
 class BlipModel(BlipFamily):

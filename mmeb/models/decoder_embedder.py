@@ -26,6 +26,13 @@ ImageResolution = Literal["high", "mid", "low", "none", "dynamic"]
 DYNAMIC_LEAST, DYNAMIC_SIDE = 28, 56
 
 
+class _Lengths(WeakKeyDictionary[Item, int]):
+    """Lengths of items that are still about; a copy in another process starts without."""
+
+    def __reduce__(self) -> tuple[type["_Lengths"], tuple[()]]:
+        return _Lengths, ()
+
+
 @dataclass(frozen=True)
 class DecoderOptions:
     """What all of these adapters can be told.
@@ -44,7 +51,7 @@ class DecoderEmbedder(EmbeddingModel):
     `backbone_options` names the options that its backbone takes.
     """
 
-    spreads = True
+    spreads = sketches = True
     backbone_class: ClassVar[type[Backbone]]
     backbone_options: ClassVar[Sequence[str]] = ()
     options_class: ClassVar[type[DecoderOptions]]
@@ -55,9 +62,10 @@ class DecoderEmbedder(EmbeddingModel):
         self.checkpoint, self.backbone, self.options = checkpoint, backbone, options
         self.name, self.dim, self.module = checkpoint.name, backbone.dim, backbone.module
         self.resolution: ImageResolution = getattr(options, "image_resolution", "none")
-        weight = next(weight for weight in self.module.parameters() if not weight.is_meta)  # meta: put off to disk
+        weights = list(self.module.parameters())
+        weight = next((weight for weight in weights if not weight.is_meta), weights[0])  # meta: put off to disk
         self.device, self.dtype = weight.device, weight.dtype
-        self._lengths: WeakKeyDictionary[Item, int] = WeakKeyDictionary()  # batching asks twice, for cost and group
+        self._lengths = _Lengths()  # batching asks twice, for cost and group
 
     @classmethod
     def load(
@@ -67,12 +75,13 @@ class DecoderEmbedder(EmbeddingModel):
         parsed = parse_options(cls.options_class, options, cls.adapter)
         chosen = {name: getattr(parsed, name) for name in ("max_length", *cls.backbone_options)}
         backbone = cls.backbone_class(checkpoint.base or checkpoint, device=device, dtype=dtype, **chosen)
-        if checkpoint.base is not None:
+        if checkpoint.base is not None and device != torch.device("meta"):
             lora.attach(backbone.module, checkpoint.path, cls.renames, merge=parsed.lora == "merge")
         return cls(checkpoint, backbone, parsed)
 
+    @classmethod
     @abstractmethod
-    def rendered(self, item: Item) -> str:
+    def render(cls, item: Item, options: Any) -> str:
         """What the backbone reads, with `<|image_1|>` where the image stands."""
 
     def preprocess(self, items: Sequence[Item]) -> Batch:

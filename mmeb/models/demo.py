@@ -43,11 +43,6 @@ class DemoConfig:
     image_size: int = 96
 
 
-@dataclass(frozen=True)
-class _NoOptions:
-    """The adapter has none."""
-
-
 class DemoModel(EmbeddingModel):
     """Words and patches behind one token of their own, whose last state is the embedding.
 
@@ -80,7 +75,7 @@ class DemoModel(EmbeddingModel):
     def load(
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
-        parse_options(_NoOptions, options, cls.adapter)
+        parse_options(cls.options_class, options, cls.adapter)
         model = cls(checkpoint.name, _read_config(checkpoint), torch.device(device), dtype)
         load_strict(model.module, load_state_dict(checkpoint.path), checkpoint.source)
         model._checkpoint = checkpoint.provenance
@@ -129,7 +124,8 @@ class DemoModel(EmbeddingModel):
     def group(self, item: Item) -> bool:
         return item.image is not None
 
-    def rendered(self, item: Item) -> str:
+    @classmethod
+    def render(cls, item: Item, options: Any) -> str:
         return item.prompt if item.image is not None else item.prompt.replace(PLACEHOLDER, "").lstrip()
 
     @property

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,6 +14,7 @@ from mmeb.data.item import Item
 from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.options import to_json
+from mmeb.models.processors import image_policy
 from mmeb.tasks import PLACEHOLDER
 
 
@@ -47,6 +47,7 @@ class DualEncoder(EmbeddingModel):
     """
 
     prompt_version: ClassVar[str] = "dual-encoder-1"
+    options_class: ClassVar[type[DualEncoderOptions]] = DualEncoderOptions
 
     module: Any  # the library's own class
     tokenizer: Any  # likewise; set by `load`
@@ -65,7 +66,6 @@ class DualEncoder(EmbeddingModel):
         self.name, self.dim, self.context, self.image_tokens = checkpoint.name, dim, context, image_tokens
         weight = next(module.parameters())
         self.device, self.dtype = weight.device, weight.dtype
-        self._text_cost = lru_cache(maxsize=1 << 16)(self.text_length)
 
     @abstractmethod
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
@@ -92,28 +92,18 @@ class DualEncoder(EmbeddingModel):
     def image_policy(self) -> dict[str, Any]:
         """How images are prepared, for the provenance."""
 
-    def text(self, item: Item) -> str:
-        """What the text tower is fed; nothing where it is empty and there is an image."""
-        match self.options.text:
-            case "plain":
-                return item.text
-            case "instruction":
-                return f"{item.instruction} {item.text}".strip()
-            case "raw":
-                return item.prompt
-            case "strip":
-                return item.prompt.replace(PLACEHOLDER, "").strip()
-
-    def rendered(self, item: Item) -> str:
-        parts = [PLACEHOLDER] * (item.image is not None) + [self.text(item)] * self._has_text(item)
-        return " + ".join(parts)
+    @classmethod
+    def render(cls, item: Item, options: Any) -> str:
+        parts = (PLACEHOLDER if item.image is not None else None, text_of(item, options))
+        return " + ".join(part for part in parts if part is not None)
 
     def group(self, item: Item) -> Hashable:
-        return item.image is not None, self._has_text(item)
+        return item.image is not None, text_of(item, self.options) is not None
 
     def cost(self, item: Item) -> int:
         image = self.image_tokens if item.image is not None else 0
-        return image + (self._text_cost(self.text(item)) if self._has_text(item) else 0)
+        text = text_of(item, self.options)
+        return image + (0 if text is None else self.text_length(text))
 
     def preprocess(self, items: Sequence[Item]) -> Batch:
         inputs: dict[str, Tensor] = {}
@@ -122,8 +112,8 @@ class DualEncoder(EmbeddingModel):
         if images:
             inputs |= {"image_rows": torch.tensor(list(images)), **self.pixels(list(images.values()))}
             tokens += len(images) * self.image_tokens
-        texts = {row: self.text(item) for row, item in enumerate(items) if self._has_text(item)}
-        if texts:
+        every = {row: text_of(item, self.options) for row, item in enumerate(items)}
+        if texts := {row: text for row, text in every.items() if text is not None}:
             tokenized = self.tokenize(list(texts.values()))
             inputs |= {"text_rows": torch.tensor(list(texts)), "input_ids": tokenized.ids}
             tokens += tokenized.tokens
@@ -157,10 +147,44 @@ class DualEncoder(EmbeddingModel):
             "image": self.image_policy,
         }
 
-    def _has_text(self, item: Item) -> bool:
-        """An item of neither image nor text is an empty text."""
-        return item.image is None or bool(self.text(item))
-
     def _part(self, features: Tensor) -> Tensor:
         features = features.float()
         return normalize(features, dim=-1) if self.options.fusion == "unit" else features
+
+
+class LibraryDualEncoder(DualEncoder):
+    """A model class of transformers with its checkpoint's image processor and tokenizer."""
+
+    sketches = True
+    processor: Any  # the library's own class; set by `load`
+
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}
+
+    def tokenize(self, texts: Sequence[str]) -> Texts:
+        encoded = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.context, return_tensors="pt", verbose=False
+        )
+        truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        return Texts(encoded.input_ids, int(encoded.attention_mask.sum()), truncated)
+
+    def text_length(self, text: str) -> int:
+        return len(self.tokenizer(text, truncation=True, max_length=self.context).input_ids)
+
+    @property
+    def image_policy(self) -> dict[str, Any]:
+        return image_policy(self.processor)
+
+
+def text_of(item: Item, options: DualEncoderOptions) -> str | None:
+    """What the text tower is fed; None where that is empty and there is an image instead."""
+    match options.text:
+        case "plain":
+            text = item.text
+        case "instruction":
+            text = f"{item.instruction} {item.text}".strip()
+        case "raw":
+            text = item.prompt
+        case "strip":
+            text = item.prompt.replace(PLACEHOLDER, "").strip()
+    return text if text or item.image is None else None

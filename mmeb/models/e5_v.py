@@ -1,7 +1,7 @@
 """E5-V: LLaVA-NeXT on Llama-3, asked to sum up text, image or both in one word."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mmeb.data.item import Item
 from mmeb.models.backbones import llava_next
@@ -35,7 +35,8 @@ class E5VModel(DecoderEmbedder):
     options_class = E5VOptions
     options: E5VOptions
 
-    def rendered(self, item: Item) -> str:
-        text = item.text if self.options.text == "plain" else f"{item.instruction} {item.text}".strip()
+    @classmethod
+    def render(cls, item: Item, options: Any) -> str:
+        text = item.text if options.text == "plain" else f"{item.instruction} {item.text}".strip()
         kind = Modality.TEXT if item.image is None else Modality.IMAGE_TEXT if text else Modality.IMAGE
         return CHAT.format(QUESTIONS[kind].format(image=PLACEHOLDER, text=text))

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,7 @@ from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.entries import ModelEntry
 from mmeb.models.memory import check_memory
+from mmeb.models.options import NoOptions, parse_options
 from mmeb.models.registry import ADAPTER_BY_MODEL_TYPE, adapter_class, list_adapters
 from mmeb.models.resolve import resolve
 from mmeb.models.weights import count_parameters
@@ -33,6 +35,7 @@ def load(
     options: Mapping[str, str],
     offline: bool = False,
     device_map: str | None = None,
+    sketch: bool = False,
 ) -> EmbeddingModel:
     """The entry's model; what the arguments mean and what is refused stands at `registry.load_model`."""
     target = _device(device, device_map)
@@ -41,11 +44,22 @@ def load(
     base = own.pop("base", None)  # where a LoRA's base lies: the adapter is given the files, not the name
     name = entry.adapter or _guess_adapter(resolve(entry, base=base, offline=offline, weights=()))
     adapter = adapter_class(name)
-    checkpoint = resolve(entry, base=base, offline=offline, weights=adapter.weight_files)
+    if adapter.options_class is not NoOptions:  # others may have options that they do not declare
+        parse_options(adapter.options_class, own, name)  # a slip of the pen is not worth a download
+    sketch = sketch and adapter.sketches
+    # A folder's revision is a hash over its weights too, and they are there anyway.
+    weights = () if sketch and not Path(entry.source).is_dir() else adapter.weight_files
+    checkpoint = resolve(entry, base=base, offline=offline, weights=weights)
+    if sketch:
+        return adapter.load(checkpoint, device=torch.device("meta"), dtype=number, options=own)
     if target == "auto" and not adapter.spreads:
         raise MmebError(f"A {adapter.adapter} model can't be spread over several devices: leave --device-map out.")
     parts = [part.path for part in (checkpoint, checkpoint.base) if part is not None]
     parameters = sum(count_parameters(folder, adapter.weight_files) for folder in parts)
+    if number == torch.float32 and target != torch.device("cpu"):
+        # Left alone, the convolutions of an image tower round their factors to 10 bits on a GPU (TF32).
+        torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
     print(check_memory(entry.name, parameters, number, target), file=sys.stderr)
     return adapter.load(checkpoint, device=target, dtype=number, options=own)
 
@@ -79,9 +93,9 @@ def _device(device: str | None, device_map: str | None) -> torch.device | str:
         target = torch.device(device)
     except RuntimeError:
         raise MmebError(f"There is no device {device!r}: take cpu, cuda, or cuda:1 and so on.") from None
-    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise MmebError(f"There is no {target} here, the machine has {count} GPUs that PyTorch can use: take another.")
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (target.index or 0) >= (count := present.get(target.type, 0)):
+        raise MmebError(f"There is no {target} here, PyTorch can use {count} of that kind: take another --device.")
     return target
 
 

@@ -3,14 +3,13 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
 from torch import Tensor, nn
 
 from mmeb.errors import MmebError
-from mmeb.models.resolve import LORA_WEIGHTS
+from mmeb.models.resolve import ADAPTER_CONFIG, LORA_WEIGHTS
 from mmeb.models.weights import load_state_dict
 
 WRAPPER = "base_model.model."  # what peft puts before the name of every module
@@ -27,7 +26,7 @@ def attach(module: nn.Module, folder: Path, renames: Renames, *, merge: bool) ->
     match nothing are fine. Raises MmebError where a key of the adapter finds no module, a targeted module has no key,
     or a shape differs: the adapter belongs to another base.
     """
-    config, saved = _config(folder), _weights(folder)
+    config, saved = _config(folder), load_state_dict(folder, LORA_WEIGHTS)
     modules = dict(module.named_modules())
     placed = {_today(key, modules, renames): tensor for key, tensor in saved.items()}
     try:
@@ -51,19 +50,15 @@ def attach(module: nn.Module, folder: Path, renames: Renames, *, merge: bool) ->
 
 
 def _config(folder: Path) -> LoraConfig:
-    config = PeftConfig.from_pretrained(str(folder))
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise MmebError(f"The {ADAPTER_CONFIG} in {folder} can't be used ({error}): download it again.") from None
     if not isinstance(config, LoraConfig):
         raise MmebError(f"{folder} holds an adapter of type {config.peft_type}: only LoRA and DoRA can be loaded.")
     config.inference_mode = True
     config.base_model_name_or_path = None  # peft would warn that the base lies elsewhere than on its author's machine
     return config
-
-
-def _weights(folder: Path) -> dict[str, Tensor]:
-    try:
-        return load_state_dict(folder, LORA_WEIGHTS)
-    except UnpicklingError as error:
-        raise MmebError(f"The adapter in {folder} holds more than tensors, and is not loaded: {error}") from error
 
 
 def _today(key: str, modules: Mapping[str, nn.Module], renames: Renames) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmeb.errors import MmebError
 from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.dual_encoder import DualEncoder, DualEncoderOptions, Texts
+from mmeb.models.dual_encoder import DualEncoder, Texts
 from mmeb.models.options import parse_options
 from mmeb.models.weights import load_state_dict, load_strict
 
@@ -27,8 +27,8 @@ _LONGEST_TOKEN = 128
 
 class OpenClipModel(DualEncoder):
     adapter = "open_clip"
+    sketches = True
     weight_files = ("open_clip_model", "open_clip_pytorch_model")
-    options: DualEncoderOptions
     preprocessing: PreprocessCfg
     transform: Any
 
@@ -36,7 +36,7 @@ class OpenClipModel(DualEncoder):
     def load(
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
-        parsed = parse_options(DualEncoderOptions, options, cls.adapter)
+        parsed = parse_options(cls.options_class, options, cls.adapter)
         config = _read_config(checkpoint)
         name = f"{open_clip.factory.LOCAL_DIR_PREFIX}{checkpoint.path}"
         logging.disable(logging.WARNING)  # the library would warn of the weights that it is not to load
@@ -48,8 +48,9 @@ class OpenClipModel(DualEncoder):
             raise MmebError(f"{checkpoint.source} has an {CONFIG} that open_clip can't build: {error}.") from error
         finally:
             logging.disable(logging.NOTSET)
-        state = convert_state_dict(module, load_state_dict(checkpoint.path, cls.weight_files))
-        load_strict(module, state, checkpoint.source)
+        if torch.device(device).type != "meta":
+            state = convert_state_dict(module, load_state_dict(checkpoint.path, cls.weight_files))
+            load_strict(module, state, checkpoint.source)
         module = module.to(device=device, dtype=dtype).eval()
         grid = getattr(module.visual, "grid_size", (16, 16))  # towers of the timm library don't tell
         model = cls(

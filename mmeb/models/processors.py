@@ -31,6 +31,6 @@ def image_policy(processor: Any) -> dict[str, Any]:
 def _load(auto_class: Any, checkpoint: Checkpoint, what: str, **kwargs: Any) -> Any:
     try:
         return auto_class.from_pretrained(checkpoint.path, local_files_only=True, **kwargs)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the tokenizers library raises nothing narrower
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise MmebError(f"{checkpoint.source} has no {what} that can be read ({reason}): download it again.") from None

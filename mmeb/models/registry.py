@@ -55,14 +55,16 @@ def load_model(
     revision: str | None = None,
     offline: bool = False,
     device_map: str | None = None,
+    sketch: bool = False,
 ) -> "EmbeddingModel":
     """Load a model by its registered name, its hub id, or its folder.
 
     `adapter` is the model's family where its name or its `config.json` does not tell. `device` is cuda where there is
     one, else cpu; `dtype` bfloat16 on a GPU, float32 on the CPU; `device_map="auto"` spreads the model over all GPUs.
     `options` are the adapter's, over the registry's. `revision` is a commit, branch or tag of a hub repository; with
-    `offline` no call leaves the machine. Raises MmebError for a mistake in any of these, a checkpoint that does not
-    fit the adapter, and too little memory.
+    `offline` no call leaves the machine. A `sketch` renders items and counts their tokens, and is made without
+    downloading or loading weights where the adapter knows how. Raises MmebError for a mistake in any of these, a
+    checkpoint that does not fit the adapter, and too little memory.
     """
     from mmeb.models.loading import load
 
@@ -74,6 +76,7 @@ def load_model(
         options=options or {},
         offline=offline,
         device_map=device_map,
+        sketch=sketch,
     )
 
 

@@ -84,7 +84,10 @@ def _place(name: str, source: str, revision: str | None, offline: bool, weights:
 
 
 def _base_of(checkpoint: Checkpoint) -> str:
-    source = json.loads((checkpoint.path / ADAPTER_CONFIG).read_text()).get("base_model_name_or_path")
+    try:
+        source = json.loads((checkpoint.path / ADAPTER_CONFIG).read_text()).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        raise MmebError(f"The {ADAPTER_CONFIG} of {checkpoint.source} can't be read: download it again.") from None
     if not source:
         raise MmebError(f"{checkpoint.source} is a LoRA that names no base: --option base=FOLDER says where it lies.")
     return str(source)

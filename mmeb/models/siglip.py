@@ -1,7 +1,7 @@
 """SigLIP and SigLIP 2, fixed resolution and NaFlex, as the transformers library has them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import torch
 from PIL import Image
@@ -11,25 +11,23 @@ from transformers import SiglipModel as LibrarySiglip
 
 from mmeb.errors import MmebError
 from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.dual_encoder import DualEncoder, DualEncoderOptions, Texts
+from mmeb.models.dual_encoder import LibraryDualEncoder, Texts
 from mmeb.models.options import parse_options
-from mmeb.models.processors import image_policy, load_image_processor, load_tokenizer
+from mmeb.models.processors import load_image_processor, load_tokenizer
 from mmeb.models.weights import load_pretrained, read_config
 
 # SigLIP 2 of fixed resolution goes by the first name too; NaFlex alone has a class of its own.
 MODEL_CLASSES = {"siglip": LibrarySiglip, "siglip2": LibrarySiglip2}
 
 
-class SiglipModel(DualEncoder):
+class SiglipModel(LibraryDualEncoder):
     adapter = "siglip"
-    options: DualEncoderOptions
-    processor: Any
 
     @classmethod
     def load(
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
-        parsed = parse_options(DualEncoderOptions, options, cls.adapter)
+        parsed = parse_options(cls.options_class, options, cls.adapter)
         config = read_config(checkpoint, MODEL_CLASSES)
         module = load_pretrained(MODEL_CLASSES[config.model_type], checkpoint, config, device=device, dtype=dtype)
         processor, tokenizer = load_image_processor(checkpoint), load_tokenizer(checkpoint)
@@ -77,7 +75,3 @@ class SiglipModel(DualEncoder):
     def text_features(self, ids: Tensor) -> Tensor:
         features: Tensor = self.module.get_text_features(input_ids=ids).pooler_output
         return features
-
-    @property
-    def image_policy(self) -> dict[str, Any]:
-        return image_policy(self.processor)

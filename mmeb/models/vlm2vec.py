@@ -6,7 +6,7 @@ the v1 models were trained and scored with it kept, V2.0 never saw it (`bare_pla
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mmeb.data.item import Item
 from mmeb.models.backbones import llava_next, qwen2_vl
@@ -52,8 +52,9 @@ class VLM2Vec(DecoderEmbedder):
     prompt_version = "vlm2vec-1"
     options: VLM2VecOptions
 
-    def rendered(self, item: Item) -> str:
-        if item.has_bare_placeholder and self.options.bare_placeholder == "drop":
+    @classmethod
+    def render(cls, item: Item, options: Any) -> str:
+        if item.has_bare_placeholder and options.bare_placeholder == "drop":
             return item.prompt.replace(PLACEHOLDER, "").lstrip()
         return item.prompt
 

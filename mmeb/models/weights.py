@@ -1,5 +1,6 @@
 """Weights from a folder into a module, each in its place."""
 
+import json
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -25,15 +26,14 @@ _DAMAGED = (OSError, RuntimeError, SafetensorError, EOFError, ValueError, pickle
 
 def read_config(checkpoint: Checkpoint, model_types: Iterable[str]) -> PreTrainedConfig:
     """The checkpoint's `config.json`. Raises MmebError where it is missing or of none of `model_types`."""
+    check_type(checkpoint, model_types)  # before the library, which refuses types that it does not know itself
     try:
-        config = AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise MmebError(f"{checkpoint.source} has no config.json that can be read: {reason}.") from None
-    if config.model_type not in model_types:
-        wanted = " or ".join(model_types)
-        raise MmebError(f"{checkpoint.source} is a {config.model_type} model, not {wanted}: name another --adapter.")
-    return config
+        return AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise MmebError(
+            f"{checkpoint.source} has a config.json that can't be used ({reason}): download it again."
+        ) from None
 
 
 def load_pretrained(
@@ -45,11 +45,14 @@ def load_pretrained(
     dtype: torch.dtype,
     ignored: tuple[str, ...] = POSITION_IDS,
 ) -> PreTrainedModel:
-    """A model class of transformers with the checkpoint's weights, on `device` ("auto": spread over all).
+    """A model class of transformers with the checkpoint's weights on `device`: "auto" is all, "meta" no weights.
 
     Raises MmebError for a weight that is missing, of another shape, or without a place; `ignored` are the endings of
     names that may be left over.
     """
+    if device == torch.device("meta"):
+        with torch.device(device):
+            return model_class(config).eval()
     verbosity, progress_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # the library's own report would alarm over what is ignored
     logging.disable_progress_bar()
@@ -121,6 +124,19 @@ def load_strict(
 def count_parameters(folder: Path, weights: Iterable[str] = WEIGHTS) -> int:
     """How many numbers the weights of a folder hold, from their headers alone."""
     return sum(_count(path) for path in weight_files(folder, weights))
+
+
+def check_type(checkpoint: Checkpoint, model_types: Iterable[str]) -> None:
+    """Raises MmebError where the checkpoint's `config.json` is missing or of none of `model_types`."""
+    if checkpoint.base is not None:
+        raise MmebError(f"{checkpoint.source} is a LoRA, which this adapter can't load: name another --adapter.")
+    try:
+        model_type = json.loads((checkpoint.path / "config.json").read_text())["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise MmebError(f"{checkpoint.source} has no config.json that tells what it is: download it again.") from None
+    if model_type not in model_types:
+        wanted = " or ".join(model_types)
+        raise MmebError(f"{checkpoint.source} is a {model_type} model, not {wanted}: name another --adapter.")
 
 
 def _count(path: Path) -> int:

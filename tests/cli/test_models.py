@@ -41,6 +41,18 @@ def test_a_model_is_shown_with_the_reason_for_its_options() -> None:
     assert "trained on captions alone" in shown
 
 
+def test_a_model_is_shown_with_what_it_is_fed_for_each_pair_of_modalities() -> None:
+    shown = mmeb("show", "vlm2vec-phi35v")
+
+    assert "text → image+text  (WebQA, EDIS)" in shown
+    assert "  query      <|image_1|>\\n⟨instruction⟩ ⟨text⟩\\n\n" in shown
+    pairs = {pair["pair"]: pair for pair in json.loads(mmeb("show", "clip-vit-l14", "--json"))["prompts"]}
+    assert (pairs["image+text → text"]["query"], pairs["image+text → text"]["candidate"]) == (
+        "<|image_1|> + ⟨text⟩",
+        "⟨text⟩",
+    )
+
+
 def test_what_a_model_is_fed_is_shown_for_a_real_row() -> None:
     arguments = ("--task", "WebQA", "--data", str(GOLDEN / "data"), "--json")
     shown = json.loads(mmeb("show", str(GOLDEN / "ckpt" / "clip"), *arguments))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 import torch
 from hub import commit_of, serve
+from PIL import Image
 from safetensors.torch import load_file
 
+from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.models import memory
 from mmeb.models.registry import load_model
@@ -189,15 +192,73 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(monkeypatch: pyt
     [
         ({"device": "gpu"}, "There is no device 'gpu'"),
         ({"device": "cuda:99"}, "There is no cuda:99 here"),
+        ({"device": "meta"}, "There is no meta here"),
+        ({"adapter": "phi35v"}, "is a clip model, not phi3_v: name another --adapter"),
+        ({"options": {"num_crops": "4"}}, "The adapter clip has no option 'num_crops'"),
         ({"dtype": "int8"}, "There is no dtype 'int8': take float32, bfloat16 or float16"),
         ({"device_map": "auto"}, "A clip model can't be spread over several devices"),
         ({"device_map": "balanced"}, "--device-map can be auto, not 'balanced'"),
         ({"device_map": "auto", "device": "cpu"}, "leave --device out"),
     ],
 )
-def test_a_device_or_dtype_that_does_not_exist_is_refused(arguments: dict[str, str], message: str) -> None:
+def test_a_mistake_in_the_arguments_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(MmebError, match=message):
-        load_model(str(CKPT / "clip"), **arguments)  # type: ignore[arg-type]
+        load_model(str(CKPT / "clip"), **arguments)
+
+
+@pytest.mark.parametrize("adapter", ["clip", "qwen2-vl", "open_clip", "blip2"])
+def test_a_checkpoint_of_another_architecture_is_refused_by_its_name(adapter: str) -> None:
+    with pytest.raises(MmebError, match=r"is a phi3_v model, not .*: name another --adapter|name its --adapter"):
+        load_model(str(CKPT / "phi3_v"), adapter=adapter, device="cpu")
+
+
+def test_a_lora_for_a_family_that_takes_none_is_refused() -> None:
+    with pytest.raises(MmebError, match="is a LoRA, which this adapter can't load"):
+        load_model(str(CKPT / "qwen2_vl_dora"), adapter="clip", device="cpu", options={"base": str(CKPT / "qwen2_vl")})
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "message"),
+    [
+        ("qwen2_vl_dora", "adapter_config.json", "{", "The adapter_config.json of .* can't be read"),
+        ("phi3_v", "config.json", '{"model_type": "phi3_v"}', "lacks hidden_size"),
+        ("clip", "config.json", "{", "has no config.json that tells its adapter"),
+        ("qwen2_vl", "preprocessor_config.json", "{", "has no readable preprocessor_config.json"),
+        ("phi3_v", "tokenizer.json", "{", "tokenizer.json is missing or broken"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, file: str, content: str, message: str) -> None:
+    folder = shutil.copytree(CKPT / name, tmp_path / name)
+    (folder / file).write_text(content)
+
+    with pytest.raises(MmebError, match=message):
+        load_model(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["clip", "blip2", "phi3_v", "qwen2_vl"])
+def test_a_sketch_counts_the_tokens_of_the_model_without_its_weights(name: str) -> None:
+    sketch, model = (load_model(str(CKPT / name), device="cpu", sketch=sketch) for sketch in (True, False))
+    item = Item("<|image_1|>\nWhat is it?", image=Image.new("RGB", (90, 40)))
+
+    assert next(sketch.module.parameters()).is_meta
+    assert (sketch.rendered(item), sketch.n_tokens(item)) == (model.rendered(item), model.n_tokens(item))
+    assert sketch.provenance == model.provenance
+
+
+@pytest.mark.parametrize("name", ["clip", "phi3_v", "qwen2_vl"])
+def test_a_model_can_be_handed_to_a_process_that_is_not_forked(name: str) -> None:
+    model = load_model(str(CKPT / name), device="cpu")
+    item = Item("What is it?")
+
+    assert pickle.loads(pickle.dumps(model)).cost(item) == model.cost(item)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_float32_on_a_gpu_is_float32() -> None:
+    load_model(str(CKPT / "clip"), device="cuda", dtype="float32")
+
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_pickled_checkpoint_that_holds_code_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import Qwen2_5_VLModel, Qwen2VLImageProcessorPil, Qwen2VLModel
 
+from mmeb.errors import MmebError
 from mmeb.models.backbones.base import EncodedRow, put_features
 from mmeb.models.backbones.library import LibraryBackbone
 from mmeb.models.base import Batch
@@ -45,9 +46,10 @@ class Qwen2VLBackbone(LibraryBackbone):
         super().__init__(checkpoint, **kwargs)
         self.positions = positions
         size = self.processor.size
-        self.processor.size = type(size)(
-            shortest_edge=min_pixels or size.shortest_edge, longest_edge=max_pixels or size.longest_edge
-        )
+        least, most = min_pixels or size.shortest_edge, max_pixels or size.longest_edge
+        if least > most:
+            raise MmebError(f"min_pixels is {least}, above max_pixels, {most}: give a smaller one.")
+        self.processor.size = type(size)(shortest_edge=least, longest_edge=most)
 
     def encode_image(self, image: Image.Image) -> tuple[dict[str, Tensor], int]:
         made = self.processor(image.resize(_within_aspect(image.size)), return_tensors="pt")
