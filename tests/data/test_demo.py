@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import get_dataset_config_names
 from PIL import Image
 
 from mmeb.data.demo import demo_folder, write_demo
@@ -19,6 +20,13 @@ from mmeb.data.sources import open_source
 from mmeb.data.train import TRAIN_SUBSETS, load_train
 from mmeb.errors import MmebError
 from mmeb.tasks import TASKS, MetaTask, Task, get_task
+
+
+# In another process: a `write_demo` that writes a few rows only.
+_SMALL = (
+    "from functools import partial; from mmeb.data.demo import writer; "
+    "write_demo = partial(writer.write_demo, eval_rows=2, train_rows=3)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +63,8 @@ def test_its_marker_says_what_made_it(demo: Path) -> None:
 
 
 def test_its_cards_name_every_subset_for_the_datasets_library(demo: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    names = datasets.get_dataset_config_names(str(demo / "MMEB-eval"))
-    assert sorted(names) == sorted(task.name for task in TASKS)
-    assert sorted(datasets.get_dataset_config_names(str(demo / "MMEB-train"))) == sorted(TRAIN_SUBSETS)
+    assert sorted(get_dataset_config_names(str(demo / "MMEB-eval"))) == sorted(task.name for task in TASKS)
+    assert sorted(get_dataset_config_names(str(demo / "MMEB-train"))) == sorted(TRAIN_SUBSETS)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
@@ -111,10 +117,20 @@ def test_its_images_have_the_modes_that_real_ones_have(demo: Path) -> None:
     assert modes == {"RGB", "L", "P", "RGBA"}
 
 
-def test_another_seed_draws_other_pictures(demo: Path, tmp_path: Path) -> None:
-    write_demo(tmp_path, seed=1)
-    name = "MMEB-eval/CIRR/test-00000-of-00001.parquet"
-    assert (tmp_path / name).read_bytes() != (demo / name).read_bytes()
+def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path) -> None:
+    for name, hash_seed in (("a", "1"), ("b", "2")):
+        code = f"from pathlib import Path; {_SMALL}; write_demo(Path({str(tmp_path / name)!r}), seed=7)"
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": hash_seed}, check=True)
+    first, second = _files(tmp_path / "a"), _files(tmp_path / "b")
+    assert sorted(first) == sorted(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_another_seed_draws_other_pictures(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_demo(tmp_path / str(seed), seed=seed, eval_rows=2, train_rows=3)
+    for name in ("MMEB-eval/images.zip", "MMEB-train/images_zip/CIRR.zip"):
+        assert (tmp_path / "0" / name).read_bytes() != (tmp_path / "1" / name).read_bytes()
 
 
 def test_diverse_instructions_ask_the_same_in_other_words(demo: Path) -> None:
@@ -125,18 +141,15 @@ def test_diverse_instructions_ask_the_same_in_other_words(demo: Path) -> None:
     assert len({pair.query.prompt[:40] for pair in original}) == 1
 
 
-def test_two_processes_that_make_the_demo_at_once_agree_and_write_the_same_bytes_as_ever(
-    demo: Path, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-c", "from mmeb.data.demo import demo_folder; print(demo_folder())"]
+def test_two_processes_that_make_the_demo_at_once_agree(tmp_path: Path) -> None:
+    code = f"from mmeb.data.demo import folder; {_SMALL}; folder.write_demo = write_demo; print(folder.demo_folder())"
     environment = {**os.environ, "MMEB_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", code]
     makers = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     folders = [maker.communicate(timeout=300)[0].strip() for maker in makers]
     assert folders[0] == folders[1]
     assert [path.name for path in tmp_path.iterdir()] == [Path(folders[0]).name]
-    again, first = _files(Path(folders[0])), _files(demo)
-    assert sorted(again) == sorted(first)
-    assert [name for name in first if first[name] != again[name]] == []
+    assert (Path(folders[0]) / "MMEB-train" / "README.md").is_file()
 
 
 def test_a_cache_that_cannot_be_written_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

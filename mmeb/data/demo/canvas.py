@@ -37,6 +37,12 @@ def shade(color: Rgb, factor: float) -> Rgb:
     return red, green, blue
 
 
+def blend(ground: Rgb, color: Rgb, share: float) -> Rgb:
+    """`ground` seen through `color`, which has this share of the mixture."""
+    red, green, blue = (round(g + (c - g) * share) for g, c in zip(ground, color, strict=True))
+    return red, green, blue
+
+
 def jitter(color: Rgb, rng: Random, amount: int = 10) -> Rgb:
     red, green, blue = (max(0, min(255, channel + rng.randint(-amount, amount))) for channel in color)
     return red, green, blue

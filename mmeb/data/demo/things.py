@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmeb.data.demo.canvas import COLORS, Canvas, Rgb, shade
+from mmeb.data.demo.canvas import COLORS, Canvas, Rgb, blend, shade
 from mmeb.data.demo.objects import OBJECTS
 
 
@@ -25,10 +25,9 @@ class Thing:
         return max(0, int(x - reach)), max(0, int(y - reach)), min(width, int(x + reach)), min(height, int(y + reach))
 
 
-def draw_thing(canvas: Canvas, thing: Thing, color: Rgb | None = None, *, sketch: bool = False) -> None:
-    """Draw a thing; `color` replaces that of its name; as a sketch, black outlines on whatever lies beneath."""
+def draw_thing(canvas: Canvas, thing: Thing, color: Rgb | None = None, *, sketch: Rgb | None = None) -> None:
+    """Draw a thing; `color` replaces that of its name; a sketch is outlines, thinly filled, on paper of that colour."""
     main = color or COLORS[thing.color]
-    ink = (40, 40, 45)
     radians = np.radians(thing.angle)
     turn = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
     scale = thing.size * min(canvas.width, canvas.height)
@@ -37,6 +36,6 @@ def draw_thing(canvas: Canvas, thing: Thing, color: Rgb | None = None, *, sketch
     for name, points in OBJECTS[thing.name]:
         placed = points @ turn * scale + centre
         if sketch:
-            canvas.polygon(placed, (250, 250, 247), ink)
+            canvas.polygon(placed, blend(sketch, main, 0.45), shade(main, 0.6))
         else:
             canvas.polygon(placed, shades.get(name) or COLORS[name], shade(main, 0.45))

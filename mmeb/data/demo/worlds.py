@@ -95,11 +95,12 @@ def paint(world: World, rng: Random) -> Image.Image:
 
 
 def paint_sketch(world: World, rng: Random) -> Image.Image:
-    """The world as a drawing in ink on paper, in grayscale: no colour, no place."""
-    canvas = Canvas(world.width, world.height, rng.choice([(250, 250, 247), (236, 228, 208), (210, 210, 214)]))
+    """The world as a drawing in crayon on tinted paper: every part in the tints of one crayon, and no place."""
+    paper = jitter(rng.choice([(250, 250, 247), (236, 216, 178), (186, 208, 226), (224, 196, 200)]), rng, 14)
+    canvas = Canvas(world.width, world.height, paper)
     for thing in world.things:
-        draw_thing(canvas, thing, sketch=True)
-    return canvas.finish().convert("L")
+        draw_thing(canvas, thing, jitter(COLORS[thing.color], rng, 10), sketch=paper)
+    return canvas.finish()
 
 
 def paint_backdrop(world: World, rng: Random) -> Image.Image:
