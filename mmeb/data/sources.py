@@ -106,8 +106,10 @@ class FolderSource(Source):
     folder: Path
 
     def describe(self) -> DataSource:
-        if any((top / DEMO_MARKER).is_file() for top in self._tops):
-            return DataSource("demo", str(self.folder))
+        for marker in (top / DEMO_MARKER for top in self._tops):
+            if marker.is_file():
+                known = json.loads(marker.read_text(encoding="utf-8"))
+                return DataSource("demo", ", ".join(f"{name} {value}" for name, value in known.items()))
         for marker in (top / DOWNLOAD_MARKER for top in self._tops):
             if marker.is_file():
                 known = json.loads(marker.read_text(encoding="utf-8"))

@@ -40,7 +40,7 @@ DEFAULT_REVISIONS = {
     "TIGER-Lab/VLM2Vec-Qwen2VL-7B": "954d961",
 }
 
-_BUNDLED = Path(__file__).parent / "checkpoints"
+BUNDLED = Path(__file__).parent / "checkpoints"
 _PHI35V = "microsoft/Phi-3.5-vision-instruct"
 _QWEN2VL = "Qwen/Qwen2-VL-{}-Instruct"
 _V1 = "prompts and positions as it was trained and scored"
@@ -65,7 +65,7 @@ def _contrastive(name: str, adapter: str, source: str, size_b: float) -> ModelEn
 
 
 ENTRIES: tuple[ModelEntry, ...] = (
-    ModelEntry("demo", "demo", str(_BUNDLED / "demo"), note="bundled, for the demo data alone"),
+    ModelEntry("demo", "demo", str(BUNDLED / "demo"), note="bundled, for the demo data alone"),
     _contrastive("clip-vit-b32", "clip", "openai/clip-vit-base-patch32", 0.151),
     _contrastive("clip-vit-b16", "clip", "openai/clip-vit-base-patch16", 0.150),
     _contrastive("clip-vit-l14", "clip", "openai/clip-vit-large-patch14", 0.428),

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from mmeb.data.hub import is_offline, plain_errors
 from mmeb.errors import MmebError
 from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.entries import DEFAULT_REVISIONS, ModelEntry
+from mmeb.models.entries import BUNDLED, DEFAULT_REVISIONS, ModelEntry
 
 ADAPTER_CONFIG = "adapter_config.json"
 FOLDER_REVISION = "sha256:"  # a folder has no commit: its revision is a hash over its content
@@ -76,7 +76,8 @@ def _place(name: str, source: str, revision: str | None, offline: bool, weights:
     if folder.is_dir():
         if revision is not None and not revision.startswith(FOLDER_REVISION):
             raise MmebError(f"{source} is a folder and has no revisions: leave --model-revision out.")
-        return Checkpoint(name, source, folder, _fingerprint(folder, weights))
+        shown = f"bundled: {folder.name}" if folder.parent == BUNDLED else source
+        return Checkpoint(name, shown, folder, _fingerprint(folder, weights))
     if folder.is_absolute() or source.startswith("."):
         raise MmebError(f"There is no folder {source}.")
     path = _snapshot(source, revision or DEFAULT_REVISIONS.get(source, constants.DEFAULT_REVISION), offline, weights)
