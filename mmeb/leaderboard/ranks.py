@@ -84,7 +84,7 @@ def _read(path: Path) -> dict[str, QueryRanks]:
         if table.num_rows == 0 or any(table[name].null_count for name in table.column_names):
             raise MmebError(f"{path} can't be read as per-query ranks: it has no rows, or rows with gaps.")
         tasks = table["task"].cast(pa.string()).combine_chunks().dictionary_encode()
-        columns = [table[name].to_numpy().astype(np.int32) for name in _COLUMNS]
+        columns = [table[name].cast(pa.int32()).to_numpy() for name in _COLUMNS]
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise MmebError(f"{path} can't be read as per-query ranks: {str(error).splitlines()[0]}.") from None
     codes = tasks.indices.to_numpy()

@@ -21,7 +21,7 @@ from mmeb.report.thumbnails import Thumbnail, thumbnail
 from mmeb.results.atomic import write_text
 from mmeb.results.ranks import Ranks
 from mmeb.results.schema import TaskResult
-from mmeb.results.store import RESULTS_FILE, RunFolder
+from mmeb.results.store import RESULTS_FILE, RUN_FILE, RunFolder
 from mmeb.tasks import PRIMARY_METRIC, TASKS, MetaTask, Task, get_tasks
 
 EXAMPLES = 20
@@ -57,9 +57,7 @@ def write_report(
     are done. Raises MmebError where there is no run, no such task in it, or the data is not what was scored.
     """
     folder = RunFolder(run.parent if run.name == RESULTS_FILE else run)
-    recorded = folder.recorded()
-    if recorded is None:
-        raise MmebError(f"{folder.path} is no run folder; `mmeb run` makes one.")
+    recorded = _recorded(folder)
     identity = recorded["identity"]
     asked = get_tasks(tasks) if tasks else list(TASKS)
     done = {task: result for task in asked if (result := folder.read_task(task.name)) is not None}
@@ -75,6 +73,20 @@ def write_report(
         pages.append(TaskPage(task, result, gallery(ranks, dataset, examples)))
     write_text(output, render(pages, recorded))
     return [task.name for task in asked if task not in done] if tasks else []
+
+
+def _recorded(folder: RunFolder) -> dict[str, Any]:
+    recorded = folder.recorded()
+    if recorded is None:
+        raise MmebError(f"{folder.path} is no run folder; `mmeb run` makes one.")
+    try:
+        model, data = recorded["identity"]["model"], recorded["identity"]["data"]
+        whole = {"name"} <= model.keys() and {"kind", "repository", "revision"} <= data.keys()
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise MmebError(f"{folder.path / RUN_FILE} does not say what was run on which data; run it again with --fresh.")
+    return recorded
 
 
 def _source(identity: Mapping[str, Any], data: str | None, offline: bool) -> Source:

@@ -2,9 +2,12 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from mmeb.errors import MmebError
 
@@ -32,12 +35,21 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         os.replace(aside, path)
-    except OSError as error:
-        reason = _PLAIN.get(error.errno or 0) or error.strerror or str(error)
+    except (OSError, SafetensorError) as error:
+        if (reason := _reason(error)) is None:
+            raise
         raise MmebError(f"{path} can't be written: {reason}; nothing that was there is changed.") from error
     finally:
         if aside.parent.is_dir():
             aside.unlink(missing_ok=True)
+
+
+def _reason(error: OSError | SafetensorError) -> str | None:
+    """Why a file could not be written, None where that was not the trouble."""
+    if isinstance(error, OSError):
+        return _PLAIN.get(error.errno or 0) or error.strerror or str(error)
+    number = re.search(r"\(os error (\d+)\)", str(error))  # it names the system's error in its text alone
+    return None if number is None else _PLAIN.get(int(number[1]), os.strerror(int(number[1])))
 
 
 def write_text(path: Path, text: str) -> None:

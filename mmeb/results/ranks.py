@@ -52,7 +52,10 @@ def read_ranks(path: Path) -> Ranks:
     """Read what `write_ranks` wrote. Raises MmebError for a file that is missing, broken or contradicts itself."""
     try:
         table = pq.read_table(path, columns=list(_COLUMNS))
-        ranks = Ranks(**{name: table[name].to_numpy().astype(dtype) for name, dtype in _COLUMNS.items()})
+        table = table.cast(pa.schema({name: pa.from_numpy_dtype(dtype) for name, dtype in _COLUMNS.items()}))
+        if any(column.null_count for column in table.columns):
+            raise ValueError("it has rows with gaps")
+        ranks = Ranks(**{name: table[name].to_numpy().copy() for name in _COLUMNS})
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise MmebError(f"{path} can't be read as per-query ranks: {reason}; run the task again.") from None

@@ -69,7 +69,11 @@ class RunFolder:
         path = self.path / f"{task}.json"
         if not path.exists() or not self.ranks_path(task).exists():
             return None
-        return TaskResult.from_json(read_json(path))
+        content = read_json(path)
+        try:
+            return TaskResult.from_json(content)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise MmebError(f"{path} is no result of a task; remove it, and run the task again.") from None
 
     def write_task(self, result: TaskResult, ranks: Ranks) -> None:
         write_ranks(self.ranks_path(result.task), ranks)

@@ -67,11 +67,24 @@ def test_a_submission_without_ranks_has_none(tmp_path: Path) -> None:
         columns(task=["a", None]),
         columns(rank=[1, None]),
         columns(rank=["x", "y"]),
+        columns(rank=[1.5, 2]),
+        columns(rank=[2**32 + 1, 2]),
+        columns(rank=[{"a": 1}, {"a": 2}]),
         {"task": ["a"], "rank": [1]},
         {"task": pa.array([], pa.string()), **dict.fromkeys(("rank", "predicted", "tied"), pa.array([], pa.int32()))},
         {"task": ["a"] * 1_000_001, **dict.fromkeys(("rank", "predicted", "tied"), [1] * 1_000_001)},
     ],
-    ids=["no task", "a gap", "no numbers", "columns missing", "no rows", "far too many rows"],
+    ids=[
+        "no task",
+        "a gap",
+        "no numbers",
+        "fractions",
+        "too large",
+        "objects",
+        "columns missing",
+        "no rows",
+        "far too many rows",
+    ],
 )
 def test_what_are_no_ranks_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
     pq.write_table(pa.table(content), tmp_path / "m.ranks.parquet")

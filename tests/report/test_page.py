@@ -134,6 +134,14 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "is no run folder" in done.err
 
 
+@pytest.mark.parametrize(("file", "sentence"), [("run.json", "does not say what was run"), ("CIRR.json", "no result")])
+def test_a_file_of_the_run_that_lost_its_content_is_named(run: Path, tmp_path: Path, file: str, sentence: str) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / file).write_text('{"identity": {}}')
+    with pytest.raises(MmebError, match=rf"{file} .*{sentence}"):
+        write_report(tmp_path / "run", tmp_path / "report.html", tasks="CIRR")
+
+
 def test_a_run_without_the_tasks_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(MmebError, match="no finished task of GQA"):
         write_report(run, tmp_path / "report.html", tasks="GQA")
