@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: install demo test lint types clean
+.PHONY: install demo check test lint types clean
 
 install: $(VENV)/.installed
 
@@ -18,8 +18,14 @@ demo: install
 	$(BIN)/mmeb run --model demo --tasks all --data demo --output $(DEMO)
 	$(BIN)/mmeb leaderboard build --demo --results $(DEMO) --output $(DEMO)
 
+# From scratch: the scores of an earlier run say nothing of this code.
+check: install
+	$(BIN)/mmeb run --model demo --tasks all --data demo --output $(DEMO) --fresh
+	$(BIN)/mmeb check $(DEMO) --baseline leaderboard/demo-baseline.json
+
 test: lint types install
 	$(BIN)/python -m pytest
+	$(MAKE) check
 
 lint: install
 	$(BIN)/ruff check .
