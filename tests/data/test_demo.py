@@ -21,7 +21,6 @@ from mmeb.data.train import TRAIN_SUBSETS, load_train
 from mmeb.errors import MmebError
 from mmeb.tasks import TASKS, MetaTask, Task, get_task
 
-
 # In another process: a `write_demo` that writes a few rows only.
 _SMALL = (
     "from functools import partial; from mmeb.data.demo import writer; "

@@ -130,9 +130,11 @@ def _write_training(folder: Path, task: Task, subset: str, seed: int, count: int
 
 
 def _negative(example: Example, examples: Sequence[Example], rng: Random) -> Side:
-    """A candidate that nearly answers the query, else the answer to another one."""
+    """A candidate that nearly answers the query, else the answer to another one; nothing where all answers agree."""
     if example.near:
         return example.near[0]
+    if all(other.target.sense == example.target.sense for other in examples):
+        return Side()
     while (wrong := rng.choice(examples).target).sense == example.target.sense:
         pass
     return wrong
@@ -145,7 +147,7 @@ def _train_row(task: Task, example: Example, negative: Side, pictures: _Pictures
         ("pos_text", "pos_image_path", task.target_prompt(example.target.text), example.target.picture),
         ("neg_text", "neg_image_path", task.target_prompt(negative.text), negative.picture),
     ):
-        row[text] = str(prompt)
+        row[text] = "" if text == "neg_text" and negative == Side() else str(prompt)
         row[path] = f"images/{pictures.name(picture)}" if picture else ""
     return row
 
