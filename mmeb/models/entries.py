@@ -51,16 +51,16 @@ _V2_OPTIONS = {
     "bare_placeholder": "drop",
 }
 _V2 = "images at their own size up to 1280 tokens, and no placeholder without an image, as its authors score it"
-_E5V = "fed the text without its instruction: it was trained on captions alone"
+_CAPTIONS = "fed the text without its instruction: it was trained on captions alone"
+_BLIP2 = f"{_CAPTIONS}; an image is the mean of its query tokens"
 
 
-def _contrastive(name: str, adapter: str, source: str, size_b: float) -> ModelEntry:
+def _contrastive(name: str, adapter: str, source: str, size_b: float, note: str = _CAPTIONS) -> ModelEntry:
     """A pair of towers trained on captions, which never saw an instruction.
 
     Fed with one, an image-only query would get the same text vector added in every row of a task, and the ranks would
     follow that constant instead of the image.
     """
-    note = "fed the text without its instruction: it was trained on captions alone"
     return ModelEntry(name, adapter, source, size_b, note, options={"text": "plain"})
 
 
@@ -83,9 +83,9 @@ ENTRIES: tuple[ModelEntry, ...] = (
     _contrastive("blip-itm-large-coco", "blip", "Salesforce/blip-itm-large-coco", 0.446),
     _contrastive("blip-itm-base-flickr", "blip", "Salesforce/blip-itm-base-flickr", 0.224),
     _contrastive("blip-itm-large-flickr", "blip", "Salesforce/blip-itm-large-flickr", 0.446),
-    _contrastive("blip2-itm-vit-g", "blip2", "Salesforce/blip2-itm-vit-g", 1.17),
-    _contrastive("blip2-itm-vit-g-coco", "blip2", "Salesforce/blip2-itm-vit-g-coco", 1.17),
-    ModelEntry("e5-v", "e5v", "royokong/e5-v", 8.36, _E5V, options={"text": "plain"}),
+    _contrastive("blip2-itm-vit-g", "blip2", "Salesforce/blip2-itm-vit-g", 1.17, _BLIP2),
+    _contrastive("blip2-itm-vit-g-coco", "blip2", "Salesforce/blip2-itm-vit-g-coco", 1.17, _BLIP2),
+    ModelEntry("e5-v", "e5v", "royokong/e5-v", 8.36, _CAPTIONS, options={"text": "plain"}),
     ModelEntry("vlm2vec-phi35v", "phi35v", "TIGER-Lab/VLM2Vec-Full", 4.15, _V1),
     ModelEntry("vlm2vec-phi35v-lora", "phi35v", "TIGER-Lab/VLM2Vec-LoRA", 4.15, _V1, base=_PHI35V),
     ModelEntry("vlm2vec-llava-next", "llava-next", "TIGER-Lab/VLM2Vec-LLaVa-Next", 7.57, _V1),

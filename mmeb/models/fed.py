@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL import Image
 
@@ -31,7 +32,7 @@ def fed_pairs(adapter: type[EmbeddingModel], options: Mapping[str, str]) -> list
     option that the adapter lacks.
     """
     own = {name: value for name, value in options.items() if name != "base"}  # a LoRA's base is not its adapter's
-    parsed = parse_options(adapter.options_class, own, adapter.adapter)
+    parsed: Any = parse_options(adapter.options_class, own, adapter.adapter)
     image = Image.new("RGB", (28, 28))
     pairs: dict[tuple[Modality, Modality], list[Task]] = {}
     for task in TASKS:
