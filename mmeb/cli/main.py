@@ -1,6 +1,7 @@
 """The `mmeb` command: one file per subcommand, imported when it is called."""
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -47,6 +48,8 @@ def cli() -> None:
 
 def main(*args: Any, **kwargs: Any) -> None:
     """Entry point: a user's mistake is one plain sentence on stderr and exit code 2."""
+    # Threads that wait by spinning would take the cores from the workers that decode images; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         cli(*args, **kwargs)
     except MmebError as error:
