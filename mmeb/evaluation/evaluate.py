@@ -55,9 +55,10 @@ def evaluate(
         model = load_model(model, offline=offline)
     folder = RunFolder(Path(output) if output is not None else default_output(model.name))
     source = open_source(data, revision=revision or _recorded_revision(folder, str(data), fresh), offline=offline)
+    identity = run_identity(model, source.describe(), limit)
+    if not fresh:
+        folder.refuse_other(identity)
     check = quick_check(model)
-    description = source.describe()
-    identity = run_identity(model, description, limit)
     parameters = sum(parameter.numel() for parameter in model.module.parameters())
     run = {
         "identity": identity,

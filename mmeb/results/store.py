@@ -53,16 +53,20 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise MmebError(f"The output {self.path} is a file, not a folder.")
         self._check_writable()
-        earlier = None if fresh else self.recorded()
         if fresh:
             self._clear()
-        if earlier is not None and (differences := differing(earlier.get("identity", {}), run["identity"])):
+        self.refuse_other(run["identity"])
+        write_text(self.path / RUN_FILE, to_text(run))
+
+    def refuse_other(self, identity: Mapping[str, Any]) -> None:
+        """Raises MmebError where the folder holds a run of another identity."""
+        earlier = self.recorded()
+        if earlier is not None and (differences := differing(earlier.get("identity", {}), identity)):
             shown = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, old, new in differences[:4])
             raise MmebError(
                 f"The output folder {self.path} belongs to another run ({shown}); "
                 "choose another --output, or --fresh to discard that run."
             )
-        write_text(self.path / RUN_FILE, to_text(run))
 
     def read_task(self, task: str) -> TaskResult | None:
         """The result of a task that is done, else None."""
