@@ -23,9 +23,8 @@ check: install
 	$(BIN)/mmeb run --model demo --tasks all --data demo --output $(DEMO) --fresh
 	$(BIN)/mmeb check $(DEMO) --baseline leaderboard/demo-baseline.json
 
-test: lint types install
+test: lint types check install
 	$(BIN)/python -m pytest
-	$(MAKE) check
 
 lint: install
 	$(BIN)/ruff check .

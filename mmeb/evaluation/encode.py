@@ -95,7 +95,8 @@ class Encoder:
         costs = np.array([self.model.cost(items[index]) for index in planned], dtype=np.int64)
         groups = [self.model.group(items[index]) for index in planned]
         done = elsewhere | here
-        with tqdm(total=len(items), desc=label, unit="item", leave=False, disable=not self.progress) as bar:
+        hidden = None if self.progress else True  # None: where no person watches a terminal
+        with tqdm(total=len(items), desc=label, unit="item", leave=False, disable=hidden) as bar:
             bar.update(int(done.sum()))
             while not done.all():
                 batches = [planned[batch] for batch in plan_batches(costs, groups, self._limit)]

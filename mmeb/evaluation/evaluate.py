@@ -70,7 +70,7 @@ def evaluate(
     folder.open(run, fresh=fresh)
     cache = VectorCache(folder.cache)
     encoder = Encoder(model, batch_size, workers, progress, cache)
-    for task in tqdm(chosen, desc="tasks", unit="task", disable=not progress):
+    for task in tqdm(chosen, desc="tasks", unit="task", disable=None if progress else True):
         _score_task(task, source, encoder, folder, limit, save_embeddings)
     cache.remove()
     result = collect(folder)

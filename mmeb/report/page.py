@@ -66,7 +66,7 @@ def write_report(
         raise MmebError(f"{folder.path} has no finished task{named}.")
     source = _source(identity, data, offline)
     pages = []
-    for task, result in tqdm(done.items(), desc="tasks", unit="task", disable=not progress):
+    for task, result in tqdm(done.items(), desc="tasks", unit="task", disable=None if progress else True):
         dataset = _dataset(task, result, source, identity.get("limit"))
         ranks = folder.read_ranks(task.name)
         _check_rows(task, ranks, dataset)

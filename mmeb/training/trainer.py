@@ -121,7 +121,7 @@ class _Losses(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, steps: int, progress: bool) -> None:
         self.values: list[float] = []
-        self._bar = tqdm(total=steps, desc="train", unit="step", disable=not progress)
+        self._bar = tqdm(total=steps, desc="train", unit="step", disable=None if progress else True)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self._bar.update()
