@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from mmeb.data import hub
 from mmeb.data.archives import is_macos_twin
+from mmeb.data.demo import DEMO_MARKER, demo_folder
 from mmeb.data.images import ImageRef
 from mmeb.data.item import DataSource
 from mmeb.data.stores import ImageStore
 from mmeb.errors import MmebError
 from mmeb.tasks import Task
 
-DEMO_MARKER = "mmeb-demo.json"  # lies in a demo's folder, so that its scores never pass for real ones
 DOWNLOAD_MARKER = "mmeb-data.json"  # lies in a downloaded folder, and says which commit it holds
 
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.")
@@ -57,12 +57,7 @@ def open_source(data: str | Path, *, revision: str | None = None, offline: bool 
     """
     if str(data) in HUB_REPOSITORIES:
         return HubSource.open(str(data), revision, offline=offline)
-    if str(data) == "demo":
-        from mmeb.data.demo import demo_folder
-
-        folder = demo_folder()
-    else:
-        folder = Path(data).expanduser()
+    folder = demo_folder() if str(data) == "demo" else Path(data).expanduser()
     if not folder.is_dir():
         names = ", ".join((*HUB_REPOSITORIES, "demo"))
         raise MmebError(f"There is no folder {folder}: --data takes {names}, or a folder.")

@@ -92,7 +92,7 @@ def _folder(data: str) -> Path:
 
 
 def _data_version(folder: Path) -> dict[str, object]:
-    from mmeb.data.sources import DEMO_MARKER
+    from mmeb.data.demo import DEMO_MARKER
 
     marker = folder / DEMO_MARKER
     return {"folder": folder.name, **(json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {})}

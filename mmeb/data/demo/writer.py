@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from mmeb.data.demo import classification, grounding, retrieval, vqa
 from mmeb.data.demo.example import Example, Maker, Picture, Side
 from mmeb.data.demo.instructions import diverse, original
-from mmeb.data.sources import DEMO_MARKER
 from mmeb.tasks import TASKS, Task
+
+DEMO_MARKER = "mmeb-demo.json"  # lies in a demo's folder, so that its scores never pass for real ones
 
 VERSION = 2  # raised whenever the same seed gives other bytes
 
