@@ -63,20 +63,18 @@ class Encoder:
         """
         started = time.perf_counter()
         keys = [item_key(item) for item in items]
-        first = {key: position for position, key in reversed(list(enumerate(keys)))}
-        unique = sorted(first.values())
-        vectors = np.empty((len(unique), self.model.dim), dtype=np.float32)
-        unique_keys = [keys[position] for position in unique]
-        statistics = EncodeStatistics(items=len(unique))
+        by_key = dict(zip(keys, items, strict=True))
+        vectors = np.empty((len(by_key), self.model.dim), dtype=np.float32)
+        statistics = EncodeStatistics(items=len(by_key))
         if self.cache is not None:
             self.cache.begin(label)
-        self._encode_unique([items[position] for position in unique], unique_keys, vectors, statistics, label)
+        self._encode_unique(list(by_key.values()), list(by_key), vectors, statistics, label)
         if self.cache is not None:
             self.cache.flush()
         statistics.seconds_total = time.perf_counter() - started
-        if len(unique) == len(items):
+        if len(by_key) == len(items):
             return vectors, statistics
-        row = {key: position for position, key in enumerate(unique_keys)}
+        row = {key: position for position, key in enumerate(by_key)}
         return vectors[[row[key] for key in keys]], statistics
 
     def _encode_unique(

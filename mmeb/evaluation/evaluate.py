@@ -114,11 +114,8 @@ def _custom_tasks(folder: RunFolder) -> list[str]:
 
 def _recorded_revision(folder: RunFolder, data: str, fresh: bool) -> str | None:
     """The commit that an interrupted run in this folder was pinned to: a branch may have moved since."""
-    recorded = None if fresh else folder.recorded()
-    if recorded is None or recorded["identity"]["data"]["kind"] != data:
-        return None
-    revision: str | None = recorded["identity"]["data"]["revision"]
-    return revision
+    recorded = {} if fresh else (folder.recorded() or {}).get("identity", {}).get("data", {})
+    return recorded.get("revision") if recorded.get("kind") == data else None
 
 
 def _score_task(

@@ -74,6 +74,12 @@ def test_a_run_with_another_setting_is_refused_and_named(tmp_path: Path) -> None
     run(tmp_path, tasks="VOC2007", limit=3, fresh=True)
 
 
+def test_a_run_file_that_lost_its_content_is_another_run(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(MmebError, match="belongs to another run"):
+        run(tmp_path, tasks="VOC2007")
+
+
 def test_a_limited_run_says_how_many_rows_there_are(tmp_path: Path) -> None:
     task = run(tmp_path, tasks="VOC2007", limit=3).tasks["VOC2007"]
     assert task.num_pred == 3
