@@ -27,8 +27,9 @@ class ModelEntry:
 
     @property
     def url(self) -> str | None:
-        """The model's page on the hub; None for a folder."""
-        return None if Path(self.source).is_absolute() else f"https://huggingface.co/{self.source}"
+        """The model's page on the hub; None for a folder and for the demo's."""
+        local = Path(self.source).is_absolute() or self.source == DEMO_VLM
+        return None if local else f"https://huggingface.co/{self.source}"
 
 
 # The commits that the published numbers and file listings refer to, two of them known by their first digits only.
@@ -41,6 +42,7 @@ DEFAULT_REVISIONS = {
 }
 
 BUNDLED = Path(__file__).parent / "checkpoints"
+DEMO_VLM = "random weights: demo-vlm"  # the source of the model that is made on this machine
 _PHI35V = "microsoft/Phi-3.5-vision-instruct"
 _QWEN2VL = "Qwen/Qwen2-VL-{}-Instruct"
 _V1 = "prompts and positions as it was trained and scored"
@@ -51,6 +53,7 @@ _V2_OPTIONS = {
     "bare_placeholder": "drop",
 }
 _V2 = "images at their own size up to 1280 tokens, and no placeholder without an image, as its authors score it"
+_DEMO_VLM_OPTIONS = {"image_resolution": "low"}
 _CAPTIONS = "fed the text without its instruction: it was trained on captions alone"
 _BLIP2 = f"{_CAPTIONS}; an image is the mean of its query tokens"
 
@@ -66,6 +69,9 @@ def _contrastive(name: str, adapter: str, source: str, size_b: float, note: str 
 
 ENTRIES: tuple[ModelEntry, ...] = (
     ModelEntry("demo", "demo", str(BUNDLED / "demo"), note="bundled, for the demo data alone"),
+    ModelEntry(
+        "demo-vlm", "qwen2-vl", DEMO_VLM, 0.002, "untrained, for the demo data alone", options=_DEMO_VLM_OPTIONS
+    ),
     _contrastive("clip-vit-b32", "clip", "openai/clip-vit-base-patch32", 0.151),
     _contrastive("clip-vit-b16", "clip", "openai/clip-vit-base-patch16", 0.150),
     _contrastive("clip-vit-l14", "clip", "openai/clip-vit-large-patch14", 0.428),

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from mmeb.data.hub import is_offline, plain_errors
 from mmeb.errors import MmebError
 from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.entries import BUNDLED, DEFAULT_REVISIONS, ModelEntry
+from mmeb.models.entries import BUNDLED, DEFAULT_REVISIONS, DEMO_VLM, ModelEntry
 
 ADAPTER_CONFIG = "adapter_config.json"
 FOLDER_REVISION = "sha256:"  # a folder has no commit: its revision is a hash over its content
@@ -72,6 +72,11 @@ def weight_files(folder: Path, weights: Iterable[str] = WEIGHTS) -> list[Path]:
 
 
 def _place(name: str, source: str, revision: str | None, offline: bool, weights: tuple[str, ...]) -> Checkpoint:
+    if source == DEMO_VLM:
+        from mmeb.models.demo_vlm import demo_vlm_folder  # which imports transformers
+
+        folder = demo_vlm_folder()
+        return Checkpoint(name, source, folder, _fingerprint(folder, weights))
     folder = Path(source).expanduser()
     if folder.is_dir():
         if revision is not None and not revision.startswith(FOLDER_REVISION):

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from mmeb.data.demo.writer import VERSION, write_demo
@@ -13,13 +14,18 @@ _SEED = 0
 
 
 def demo_folder() -> Path:
-    """The root of the demo's files, in `$MMEB_CACHE` or `~/.cache/mmeb`; they are made on the first call.
+    """The root of the demo's files; see `made_once`. Raises MmebError where they can't be written."""
+    return made_once(f"demo-v{VERSION}-seed{_SEED}", lambda folder: write_demo(folder, seed=_SEED))
+
+
+def made_once(name: str, write: Callable[[Path], None]) -> Path:
+    """The folder of this name in `$MMEB_CACHE` or `~/.cache/mmeb`; on the first call `write` fills it.
 
     Written aside and renamed, so that it is whole or not there; of two processes at once, the first to end wins.
     Raises MmebError where it can't be written.
     """
     cache = Path(os.environ.get("MMEB_CACHE") or Path.home() / ".cache" / "mmeb").expanduser()
-    folder = cache / f"demo-v{VERSION}-seed{_SEED}"
+    folder = cache / name
     if folder.is_dir():
         return folder
     try:
@@ -28,7 +34,7 @@ def demo_folder() -> Path:
     except OSError as error:
         raise _unwritable(cache, error) from None
     try:
-        write_demo(aside, seed=_SEED)
+        write(aside)
         aside.chmod(0o755)
         os.rename(aside, folder)
     except OSError as error:
