@@ -5,5 +5,7 @@ class MmebError(Exception):
     """A mistake of the user's: unknown name, missing file, no space, wrong version of a library.
 
     The message is one plain sentence that says what to do. The command line prints it without a traceback and exits
-    with code 2; every other exception is a bug and keeps its traceback.
+    with `exit_code`; every other exception is a bug and keeps its traceback.
     """
+
+    exit_code = 2

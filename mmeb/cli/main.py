@@ -54,4 +54,4 @@ def main(*args: Any, **kwargs: Any) -> None:
         cli(*args, **kwargs)
     except MmebError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)

@@ -1,8 +1,9 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,38 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if aside.parent.is_dir():
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path` to fill; rename it to `path`, which is not there yet, once it lies on the disk.
+
+    It is removed on failure. Raises MmebError where it can't be written: no space, no permission.
+    """
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+        aside.mkdir(parents=True)
+        yield aside
+        for entry in [*aside.rglob("*"), aside]:
+            _sync(entry)
+        os.replace(aside, path)
+        _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        if (reason := _reason(error)) is None:
+            raise
+        raise MmebError(f"{path} can't be written: {reason}; nothing that was there is changed.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: OSError | SafetensorError) -> str | None:

@@ -15,6 +15,8 @@ from mmeb.models.demo import DemoConfig, DemoModel
 from mmeb.models.registry import find_entry, load_model
 from mmeb.results.atomic import write_text
 from mmeb.training.config import TrainConfig
+from mmeb.training.recipe import Recipe
+from mmeb.training.settings import RunSettings
 from mmeb.training.trainer import train
 
 RECIPE = "recipe.json"
@@ -41,8 +43,19 @@ def train_demo(
     folder = _folder(data)
     pairs = [load_train(name, folder, split=config.split, limit=limit, seed=config.seed) for name in names]
     model, earlier = _start(start, config.seed)
-    losses = train(model, pairs, config, progress=progress)
-    model.save(config.output)
+    plan = Recipe(
+        "demo",
+        batch_size=config.batch_size,
+        temperature=config.temperature,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        schedule="cosine",
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+    )
+    settings = RunSettings(config.output, save_every=None, progress=progress)
+    losses = [line["loss"] for line in train(model, pairs, plan, settings, model.save).log]
     recipe = {
         "commands": [*earlier, _command(config, data, subsets, limit, start)],
         "data": _data_version(folder),

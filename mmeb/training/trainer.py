@@ -1,135 +1,140 @@
 """Contrastive training, on the library's trainer."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from mmeb.data.train import TrainPair
 from mmeb.errors import MmebError
-from mmeb.models.base import Batch, EmbeddingModel
-from mmeb.training.config import TrainConfig
-from mmeb.training.loss import info_nce
-from mmeb.training.sampler import HomogeneousSampler
+from mmeb.models.base import EmbeddingModel
+from mmeb.training import checkpoint
+from mmeb.training.collective import first_alone
+from mmeb.training.loop import ContrastiveTrainer, Evaluate, Save
+from mmeb.training.monitor import Monitor
+from mmeb.training.recipe import Recipe
+from mmeb.training.settings import RunSettings
+from mmeb.training.stop import listening
 
-
-def train(
-    model: EmbeddingModel, subsets: Sequence[Sequence[TrainPair]], config: TrainConfig, *, progress: bool = False
-) -> list[float]:
-    """Train `model` in place on pairs by subset; returns the mean losses of ten steps each.
-
-    Raises MmebError where a loss is not finite, and for a subset that is smaller than a batch.
-    """
-    losses = _Losses(config.steps, progress)
-    trainer = _ContrastiveTrainer(
-        embedder=_Embedder(model),
-        subsets=subsets,
-        config=config,
-        args=TrainingArguments(
-            output_dir=str(config.output),
-            max_steps=config.steps,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=config.warmup_steps,
-            weight_decay=config.weight_decay,
-            seed=config.seed,
-            logging_steps=min(10, config.steps),
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            use_cpu=model.device.type == "cpu",
-        ),
-        callbacks=[losses],
-    )
-    trainer.remove_callback(PrinterCallback)
-    model.module.train()
-    try:
-        trainer.train()
-    finally:
-        model.module.eval()
-    return losses.values
-
-
-class _Embedder(nn.Module):
-    """The model's forward pass as a module, which is what the library prepares, moves and wraps."""
-
-    def __init__(self, model: EmbeddingModel) -> None:
-        super().__init__()
-        self.weights = model.module
-        self.model = model
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.model.embed(batch)
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True)
-class _Collator:
-    """Pairs to what a step takes: both sides' batches, and (n, n) which candidates equal a query's own one."""
+class TrainOutcome:
+    """What a run came to.
 
-    model: EmbeddingModel
+    `resumed` is the step that it went on from, 0 where it began at the beginning. `log` is `log.jsonl`, lines without
+    a loss left out. `skipped_rows` counts rows that were left out for an image that can't be read.
+    """
 
-    def __call__(self, pairs: Sequence[TrainPair]) -> dict[str, Any]:
-        positives = [pair.positive for pair in pairs]
-        numbers = {item: number for number, item in enumerate(dict.fromkeys(positives))}
-        ids = torch.tensor([numbers[item] for item in positives])
-        return {
-            "query": self.model.preprocess([pair.query for pair in pairs]),
-            "candidate": self.model.preprocess(positives),
-            "same": ids[:, None] == ids[None, :],
-        }
+    steps: int
+    resumed: int
+    log: list[dict[str, float]]
+    skipped_rows: int
+    seconds: float
 
 
-class _ContrastiveTrainer(Trainer):  # type: ignore[misc]
-    def __init__(
-        self, *, embedder: _Embedder, subsets: Sequence[Sequence[TrainPair]], config: TrainConfig, **arguments: Any
-    ) -> None:
-        self._config = config
-        self._sizes = [len(subset) for subset in subsets]
-        pairs = [pair for subset in subsets for pair in subset]
-        super().__init__(model=embedder, train_dataset=pairs, data_collator=_Collator(embedder.model), **arguments)
+def train(
+    model: EmbeddingModel,
+    subsets: Sequence[Sequence[TrainPair]],
+    recipe: Recipe,
+    settings: RunSettings,
+    save: Save,
+    evaluate: Evaluate | None = None,
+) -> TrainOutcome:
+    """Train `model` in place, by `recipe`, in what of it takes a gradient.
 
-    def get_train_dataloader(self) -> Any:
-        config = self._config
-        sampler = HomogeneousSampler(self._sizes, config.batch_size, config.steps, config.seed)
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=sampler,
-            collate_fn=self.data_collator,
-            num_workers=1,
-            multiprocessing_context="fork",  # the worker shares the model's memory and touches no weights
+    `save` writes the model's own files to a folder that is there; it is called for every checkpoint and for the end, in
+    the first process alone. `evaluate` gets the step and returns scores by name; it is called in every process. Both
+    find the model in evaluation mode, as does the caller at the end.
+
+    The result depends on the model, the subsets and the recipe alone, not on the number of processes, nor on whether
+    the run was broken and resumed. Raises MmebError for an output folder with another run in it, for a loss that is
+    no longer finite, for data that can't be read and for want of space; the last checkpoint then stays. Raises StoppedError
+    after a SIGTERM, with a checkpoint of that step.
+    """
+    started = time.perf_counter()
+    arguments = _arguments(model, recipe, settings)
+    identity = checkpoint.identity(model, subsets, recipe)
+    last = first_alone(lambda: checkpoint.open_run(settings.output, identity, resume=settings.resume))
+    resumed = 0 if last is None else checkpoint.step_of(last)
+    monitor = Monitor(settings.output / checkpoint.LOG_FILE, recipe.steps, settings.progress)
+    with listening() as stop:
+        trainer = ContrastiveTrainer(
+            model,
+            subsets,
+            recipe,
+            settings,
+            identity=identity,
+            resumed=resumed,
+            stop=stop,
+            save=save,
+            evaluate=evaluate,
+            arguments=arguments,
+            callbacks=[monitor] if arguments.process_index == 0 else [],
         )
-        return self.accelerator.prepare(loader)
+        try:
+            with _plain_errors(settings, resumed):
+                trainer.run(None if last is None else last / checkpoint.STATE)
+            first_alone(lambda: checkpoint.finish(settings.output, identity, save))
+        finally:
+            monitor.close()
+            model.module.eval()
+    log = [line for line in trainer.state.log_history if "loss" in line]
+    return TrainOutcome(trainer.state.global_step, resumed, log, trainer.skipped_rows, time.perf_counter() - started)
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        device = self.args.device
-        queries = model(inputs["query"].to(device))
-        candidates = model(inputs["candidate"].to(device))
-        loss = info_nce(queries, candidates, inputs["same"].to(device), self._config.temperature)
-        if not torch.isfinite(loss):
-            raise MmebError("The loss is no longer finite: train with a lower learning rate or a higher temperature.")
-        return loss
+
+def _arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> TrainingArguments:
+    distributed: dict[str, Any] = {}
+    if settings.fsdp is not None:
+        distributed |= {"fsdp": True, "fsdp_config": str(settings.fsdp)}
+    if settings.deepspeed is not None:
+        distributed |= {"deepspeed": str(settings.deepspeed)}
+    return TrainingArguments(
+        output_dir=str(settings.output),
+        max_steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=_SCHEDULES[recipe.schedule],
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        seed=recipe.seed,
+        bf16=model.device.type == "cuda" and recipe.dtype != "float32",
+        use_cpu=model.device.type == "cpu",
+        # When a line is logged and a checkpoint written is our own decision: a signal may ask for one.
+        logging_strategy="no",
+        save_strategy="no",
+        logging_nan_inf_filter=False,
+        report_to=list(settings.report_to) or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        ignore_data_skip=True,  # the sampler begins at the step that is resumed
+        ddp_find_unused_parameters=True,  # text-only sub-batches leave the vision tower out
+        ddp_broadcast_buffers=False,
+        **distributed,
+    )
 
 
-class _Losses(TrainerCallback):  # type: ignore[misc]
-    """Keeps the logged losses, and shows them with a bar."""
-
-    def __init__(self, steps: int, progress: bool) -> None:
-        self.values: list[float] = []
-        self._bar = tqdm(total=steps, desc="train", unit="step", disable=None if progress else True)
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self._bar.update()
-
-    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-        if "loss" in logs:
-            self.values.append(logs["loss"])
-            self._bar.set_postfix(loss=f"{logs['loss']:.3f}")
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        self._bar.close()
+@contextmanager
+def _plain_errors(settings: RunSettings, resumed: int) -> Iterator[None]:
+    """What a person can mend, as one sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise MmebError(
+            "There is not enough memory on the device for a sub-batch: give a smaller --sub-batch-size or "
+            "--sub-batch-tokens."
+        ) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        found = checkpoint.checkpoints(settings.output)
+        onward = f"--resume goes on from {found[-1].name}" if found else "there is no checkpoint yet"
+        raise MmebError(
+            f"A process that prepares batches was killed, for want of memory most often ({error}): "
+            f"give fewer --workers; {onward}."
+        ) from None

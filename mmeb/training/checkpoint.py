@@ -1,0 +1,157 @@
+"""A training run's folder: whole checkpoints, the last few of them, and which run they belong to.
+
+OUTPUT/training.json         which run it is (`identity`), and whether it is finished
+OUTPUT/log.jsonl             what was measured
+OUTPUT/checkpoint-200/       the model's files, as they are scored; training.json: the run and the step
+OUTPUT/checkpoint-200/state/ what the run goes on from: exact weights, optimizer, schedule
+OUTPUT/...                   the model's files, at the end
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmeb.data.train import TrainPair
+from mmeb.errors import MmebError
+from mmeb.models.base import EmbeddingModel
+from mmeb.results.atomic import replacing_folder, write_text
+from mmeb.results.store import differing, read_json, to_text
+from mmeb.training.recipe import Recipe
+
+RUN_FILE, LOG_FILE, STATE = "training.json", "log.jsonl", "state"
+_NAME = re.compile(r"checkpoint-(\d+)")
+_MODEL_FILES = ("config.json", "adapter_config.json", "*.safetensors", "*.bin")
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """The whole checkpoints of a run, by step."""
+    named = [path for path in output.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+    whole = [path for path in named if (path / RUN_FILE).is_file() and (path / STATE).is_dir()]
+    return sorted(whole, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was written."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path} is no checkpoint")
+    return int(match[1])
+
+
+def refuse_overwriting(output: Path, *, resume: bool) -> None:
+    """Raise MmebError where the folder holds what a run would overwrite; it is only looked at.
+
+    Without `resume` that is another run, or a model of another origin; with it, a finished run.
+    """
+    if output.exists() and not output.is_dir():
+        raise MmebError(f"The output {output} is a file, not a folder.")
+    earlier = read_json(output / RUN_FILE) if (output / RUN_FILE).exists() else {}
+    if earlier.get("finished"):
+        raise MmebError(f"The training run in {output} is finished: choose another --output.")
+    if resume:
+        return
+    if found := checkpoints(output):
+        raise MmebError(
+            f"{output} holds a training run, up to {found[-1].name}: go on with it by --resume, "
+            "or choose another --output."
+        )
+    if not earlier and any(path for pattern in _MODEL_FILES for path in output.glob(pattern)):
+        raise MmebError(f"{output} holds a model that no training run here has made: choose another --output.")
+
+
+def identity(model: EmbeddingModel, subsets: Sequence[Sequence[TrainPair]], recipe: Recipe) -> dict[str, Any]:
+    """All that moves a run's result, as JSON."""
+    data: dict[str, str] = {}
+    content = {"recipe": asdict(recipe), "model": model.provenance, "data": data}
+    plain: dict[str, Any] = json.loads(json.dumps(content))  # tuples become lists, as they come back from a file
+    return plain
+
+
+def open_run(output: Path, identity: Mapping[str, Any], *, resume: bool) -> Path | None:
+    """Begin a run in a folder, or find the checkpoint to go on from; None where it begins at the first step.
+
+    `identity` is all that moves the result. Raises MmebError where something would be overwritten
+    (`refuse_overwriting`), where the run to go on with is another one, and where the folder can't be written to.
+    """
+    refuse_overwriting(output, resume=resume)
+    last = checkpoints(output)[-1] if resume and checkpoints(output) else None
+    record = (last or output) / RUN_FILE
+    if resume and record.exists():
+        _refuse_other(record, identity)
+    for aside in (*output.glob(".*.part"), output / ".model"):  # of a process that was killed
+        shutil.rmtree(aside, ignore_errors=True)
+    write_text(output / RUN_FILE, to_text({"identity": identity, "finished": False}))
+    return last
+
+
+def _refuse_other(record: Path, identity: Mapping[str, Any]) -> None:
+    earlier = read_json(record).get("identity", {})
+    if differences := differing(earlier, identity):
+        shown = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, old, new in differences[:4])
+        raise MmebError(
+            f"{record.parent} belongs to another training run ({shown}): "
+            "repeat the command that it was begun with, or choose another --output."
+        )
+
+
+@contextmanager
+def writing(output: Path, step: int, identity: Mapping[str, Any]) -> Iterator[Path]:
+    """Give a folder to fill that becomes `checkpoint-<step>` once it is whole. Raises MmebError for want of space."""
+    path = output / f"checkpoint-{step}"
+    discard(path)  # of the same run: one that lacks a part, or that a resumed run comes to again
+    with replacing_folder(path) as aside:
+        (aside / STATE).mkdir()
+        yield aside
+        write_text(aside / RUN_FILE, to_text({"identity": identity, "step": step}))
+
+
+def rotate(output: Path, keep: int) -> None:
+    """Remove all but the last `keep` checkpoints."""
+    for path in checkpoints(output)[:-keep]:
+        discard(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a checkpoint, such that a part of it is never taken for a whole one."""
+    if path.exists():
+        doomed = path.with_name(f".{path.name}.part")
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.replace(path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def finish(output: Path, identity: Mapping[str, Any], save: Callable[[Path], None]) -> None:
+    """Put the model's files into the run's own folder, each whole, and mark the run as finished."""
+    ready = output / ".model"
+    shutil.rmtree(ready, ignore_errors=True)
+    try:
+        with replacing_folder(ready) as aside:
+            save(aside)
+        for path in sorted(ready.rglob("*")):
+            target = output / path.relative_to(ready)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                os.replace(path, target)
+    finally:
+        shutil.rmtree(ready, ignore_errors=True)
+    write_text(output / RUN_FILE, to_text({"identity": identity, "finished": True}))
+
+
+def save_tensors(content: Any, path: Path) -> None:
+    """`torch.save`, with the system's own error (no space) where the library hides it behind one of its own."""
+    try:
+        with path.open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
