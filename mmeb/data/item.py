@@ -1,5 +1,6 @@
 """What is to be embedded, and the data of one task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -74,6 +75,11 @@ class Item:
     def has_bare_placeholder(self) -> bool:
         """Whether the prompt holds a placeholder although there is no image (queries of WebQA and EDIS)."""
         return self.image is None and PLACEHOLDER in self.prompt
+
+
+def distinct_images(items: Sequence[Item]) -> list[ImageRef]:
+    """The images of these items, each once, in the order in which they first appear."""
+    return list(dict.fromkeys(item.image for item in items if item.image is not None))
 
 
 @dataclass(frozen=True)

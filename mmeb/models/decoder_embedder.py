@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmeb.data.item import Item
+from mmeb.data.images import ImageRef
+from mmeb.data.item import Item, distinct_images
 from mmeb.models import lora
 from mmeb.models.backbones.base import Backbone
 from mmeb.models.base import Batch, EmbeddingModel
@@ -85,7 +86,12 @@ class DecoderEmbedder(EmbeddingModel):
         """What the backbone reads, with `<|image_1|>` where the image stands."""
 
     def preprocess(self, items: Sequence[Item]) -> Batch:
-        return self.backbone.collate([self.backbone.encode(self.rendered(item), self._image(item)) for item in items])
+        images = {ref: self.backbone.encode_image(self._image(ref)) for ref in distinct_images(items)}
+        rows = [
+            self.backbone.encode_row(self.rendered(item), None if item.image is None else images[item.image])
+            for item in items
+        ]
+        return self.backbone.collate(rows)
 
     def embed(self, batch: Batch) -> Tensor:
         return last_token(self.backbone.forward(batch.inputs), batch.inputs["lengths"]).to(self.device)
@@ -114,11 +120,9 @@ class DecoderEmbedder(EmbeddingModel):
             "options": to_json(self.options) | {"max_length": self.backbone.max_length},
         }
 
-    def _image(self, item: Item) -> Image.Image | None:
+    def _image(self, ref: ImageRef) -> Image.Image:
         """The image as stored, stretched in its own mode: a palette is resampled otherwise than RGB."""
-        if item.image is None:
-            return None
-        image = item.image.decode()
+        image = ref.decode()
         size = stretched(image.size, self.resolution)
         return image if size == image.size else image.resize(size)
 

@@ -102,8 +102,12 @@ class DemoModel(EmbeddingModel):
             raise ValueError("a batch holds items with an image or items without one, not both")
         if images:
             size = (self.config.image_size, self.config.image_size)
-            pixels = [np.asarray(image.rgb().resize(size, Image.Resampling.BILINEAR)) for image in images]
-            inputs["pixels"] = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+            pixels = {
+                image: np.asarray(image.rgb().resize(size, Image.Resampling.BILINEAR))
+                for image in dict.fromkeys(images)
+            }
+            stacked = np.stack([pixels[image] for image in images])
+            inputs["pixels"] = torch.from_numpy(stacked).permute(0, 3, 1, 2)
         tokens = sum(lengths) + len(images) * self._patches + len(items)
         return Batch(
             inputs,

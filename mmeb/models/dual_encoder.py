@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmeb.data.item import Item
+from mmeb.data.item import Item, distinct_images
 from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.options import to_json
@@ -108,9 +108,12 @@ class DualEncoder(EmbeddingModel):
     def preprocess(self, items: Sequence[Item]) -> Batch:
         inputs: dict[str, Tensor] = {}
         tokens = padding = truncated = 0
-        images = {row: item.image.rgb() for row, item in enumerate(items) if item.image is not None}
+        images = {row: item.image for row, item in enumerate(items) if item.image is not None}
         if images:
-            inputs |= {"image_rows": torch.tensor(list(images)), **self.pixels(list(images.values()))}
+            place = {image: number for number, image in enumerate(distinct_images(items))}
+            inputs |= {"image_rows": torch.tensor(list(images)), **self.pixels([image.rgb() for image in place])}
+            if len(place) < len(images):
+                inputs["feature_rows"] = torch.tensor([place[image] for image in images.values()])
             tokens += len(images) * self.image_tokens
         every = {row: text_of(item, self.options) for row, item in enumerate(items)}
         if texts := {row: text for row, text in every.items() if text is not None}:
@@ -129,7 +132,10 @@ class DualEncoder(EmbeddingModel):
         inputs = batch.inputs
         fused = torch.zeros(batch.size, self.dim, device=self.device)
         if "image_rows" in inputs:
-            fused = fused.index_add(0, inputs["image_rows"], self._part(self.image_features(inputs)))
+            images = self._part(self.image_features(inputs))
+            if "feature_rows" in inputs:  # items share an image, which went through the tower once
+                images = images[inputs["feature_rows"]]
+            fused = fused.index_add(0, inputs["image_rows"], images)
         if "text_rows" in inputs:
             fused = fused.index_add(0, inputs["text_rows"], self._part(self.text_features(inputs["input_ids"])))
         return fused

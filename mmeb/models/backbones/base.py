@@ -15,12 +15,21 @@ from mmeb.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
+class EncodedImage:
+    """An image as a backbone's tower takes it, `tensors` by name, and how many tokens of a row it fills."""
+
+    tensors: dict[str, Tensor]
+    n_tokens: int
+
+
+@dataclass(frozen=True)
 class EncodedRow:
     """One prompt, with its image if there is one, as a backbone takes it.
 
     `ids` is int64 (length,), with as many image tokens as the image has features; `is_image` is bool (length,), true
     where a feature of the image replaces the token's embedding, so that a bare image token without image is told from
-    those; `image` holds the image's tensors by name and is empty for text. `truncated` says that text was cut.
+    those; `image` holds the image's tensors by name and is empty for text; rows with the very same dictionary share an
+    image. `truncated` says that text was cut.
     """
 
     ids: Tensor
@@ -56,13 +65,20 @@ class Backbone(ABC):
         Raises MmebError for another architecture and for a weight that is missing, left over or misshapen.
         """
 
-    @abstractmethod
     def encode(self, prompt: str, image: Image.Image | None) -> EncodedRow:
-        """Tokenise a prompt, in which `<|image_1|>` marks the image's place, and turn the image into tensors.
+        """A prompt, in which `<|image_1|>` marks the image's place, and its image as tensors."""
+        return self.encode_row(prompt, None if image is None else self.encode_image(image))
 
-        The image comes in any mode; the backbone converts it to RGB. A placeholder without image is fed as the
-        published models were trained on it: the bare image token, or plain text in Phi-3.5-V. Raises MmebError where
-        the image alone fills `max_length`.
+    @abstractmethod
+    def encode_image(self, image: Image.Image) -> EncodedImage:
+        """The tensors of an image that comes in any mode; the backbone converts it to RGB."""
+
+    @abstractmethod
+    def encode_row(self, prompt: str, image: EncodedImage | None) -> EncodedRow:
+        """Tokenise a prompt, in which `<|image_1|>` marks the place of the image, which other rows may share.
+
+        A placeholder without image is fed as the published models were trained on it: the bare image token, or plain
+        text in Phi-3.5-V. Raises MmebError where the image alone fills `max_length`.
         """
 
     @abstractmethod
@@ -70,8 +86,8 @@ class Backbone(ABC):
         """The length of `encode(...).ids` for an image of (width, height) pixels, without the image itself."""
 
     @abstractmethod
-    def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
-        """One batch of image tensors from the rows that have an image, in their order; at least one has."""
+    def collate_images(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """One batch of the tensors of at least one image; an image that rows share stands in it once."""
 
     @abstractmethod
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -89,20 +105,32 @@ class Backbone(ABC):
     def collate(self, rows: Sequence[EncodedRow]) -> Batch:
         """Rows padded on the right: causal attention never looks there, so no mask is needed.
 
-        `inputs` holds `input_ids` int64 and `is_image` bool, both (n, length), `lengths` int64 (n,), and the tensors
-        of `collate_images` where a row has an image.
+        `inputs` holds `input_ids` int64 and `is_image` bool, both (n, length), `lengths` int64 (n,), the tensors of
+        `collate_images` where a row has an image, and where rows share one `feature_rows` int64 (n_image_tokens,):
+        which of the features of all distinct images each image token takes.
         """
         lengths = torch.tensor([len(row.ids) for row in rows])
         input_ids = pad_sequence([row.ids for row in rows], batch_first=True, padding_value=self.pad_id)
         is_image = pad_sequence([row.is_image for row in rows], batch_first=True, padding_value=False)
         inputs = {"input_ids": input_ids, "is_image": is_image, "lengths": lengths}
         with_image = [row for row in rows if row.image]
-        if with_image:
-            inputs |= self.collate_images(with_image)
+        distinct = {id(row.image): row for row in with_image}
+        if distinct:
+            inputs |= self.collate_images([row.image for row in distinct.values()])
+        if len(distinct) < len(with_image):
+            counts = [int(row.is_image.sum()) for row in distinct.values()]
+            place = dict(zip(distinct, torch.split(torch.arange(sum(counts)), counts), strict=True))
+            inputs["feature_rows"] = torch.cat([place[id(row.image)] for row in with_image])
         tokens = int(lengths.sum())
         return Batch(inputs, len(rows), tokens, input_ids.numel() - tokens, sum(row.truncated for row in rows))
 
 
-def put_features(embeddings: Tensor, is_image: Tensor, features: Tensor) -> Tensor:
-    """Embeddings (n, length, dim) with `features` (n_image_tokens, dim) in the places that `is_image` marks."""
-    return embeddings.masked_scatter(is_image.unsqueeze(-1), features.to(embeddings.device, embeddings.dtype))
+def put_features(embeddings: Tensor, is_image: Tensor, features: Tensor, feature_rows: Tensor | None = None) -> Tensor:
+    """Embeddings (n, length, dim) with `features` (n_image_tokens, dim) in the places that `is_image` marks.
+
+    Where rows share images, `features` are those of the distinct ones, and `feature_rows` says which go where.
+    """
+    features = features.to(embeddings.device, embeddings.dtype)
+    if feature_rows is not None:
+        features = features[feature_rows.to(embeddings.device)]
+    return embeddings.masked_scatter(is_image.unsqueeze(-1), features)

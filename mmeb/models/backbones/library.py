@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from mmeb.errors import MmebError
-from mmeb.models.backbones.base import Backbone, EncodedRow
+from mmeb.models.backbones.base import Backbone, EncodedImage, EncodedRow
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.processors import image_policy, load_tokenizer
 from mmeb.models.weights import POSITION_IDS, load_pretrained, read_config
@@ -63,15 +63,18 @@ class LibraryBackbone(Backbone):
         return image_policy(self.processor)
 
     @abstractmethod
-    def encode_image(self, image: Image.Image) -> tuple[dict[str, Tensor], int]:
-        """The tensors of an RGB image, and how many image tokens it takes."""
+    def process(self, image: Image.Image) -> dict[str, Tensor]:
+        """The tensors of an RGB image."""
 
     @abstractmethod
     def n_image_tokens(self, size: tuple[int, int]) -> int:
         """How many image tokens an image of (width, height) pixels takes."""
 
-    def encode(self, prompt: str, image: Image.Image | None) -> EncodedRow:
-        tensors, n_image = ({}, 0) if image is None else self.encode_image(to_rgb(image))
+    def encode_image(self, image: Image.Image) -> EncodedImage:
+        return EncodedImage(self.process(to_rgb(image)), self.n_image_tokens(image.size))
+
+    def encode_row(self, prompt: str, image: EncodedImage | None) -> EncodedRow:
+        tensors, n_image = ({}, 0) if image is None else (image.tensors, image.n_tokens)
         ids, is_image = self._expand(self._tokenize(prompt), self._image_at(prompt), n_image)
         ids, is_image, truncated = cut_text(ids, is_image, self.max_length)
         return EncodedRow(ids, is_image, tensors, truncated)

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LlavaNextImageProcessorPil, LlavaNextModel
 from transformers.image_processing_utils import select_best_resolution
 
-from mmeb.models.backbones.base import EncodedRow, put_features
+from mmeb.models.backbones.base import put_features
 from mmeb.models.backbones.library import LibraryBackbone
 
 # Module names that adapters saved by transformers 4 carry → today's, `base_model.model.` taken off.
@@ -41,10 +41,9 @@ class LlavaNextBackbone(LibraryBackbone):
     processor_class = EvenPadding
     image_token = "<image>"
 
-    def encode_image(self, image: Image.Image) -> tuple[dict[str, Tensor], int]:
+    def process(self, image: Image.Image) -> dict[str, Tensor]:
         made = self.processor(image, return_tensors="pt")
-        tensors = {"pixel_values": made["pixel_values"][0], "image_sizes": made["image_sizes"][0]}
-        return tensors, self.n_image_tokens(image.size)
+        return {"pixel_values": made["pixel_values"][0], "image_sizes": made["image_sizes"][0]}
 
     def n_image_tokens(self, size: tuple[int, int]) -> int:
         """Tokens of the whole image, and of the crops' rows without padding, each row with a newline.
@@ -62,11 +61,11 @@ class LlavaNextBackbone(LibraryBackbone):
             columns -= (columns - int(round(width * (rows / height), 7))) // 2 * 2
         return int(side * side + rows * (columns + 1))
 
-    def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
+    def collate_images(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """`pixel_values` (crops of all images, 3, height, width), `image_sizes` int64 (images, 2: height, width)."""
         return {
-            "pixel_values": torch.cat([row.image["pixel_values"] for row in rows]),
-            "image_sizes": torch.stack([row.image["image_sizes"] for row in rows]),
+            "pixel_values": torch.cat([image["pixel_values"] for image in images]),
+            "image_sizes": torch.stack([image["image_sizes"] for image in images]),
         }
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -74,6 +73,8 @@ class LlavaNextBackbone(LibraryBackbone):
         if "pixel_values" in inputs:
             pixels = inputs["pixel_values"].to(embeddings.dtype)
             images = self.module.get_image_features(pixels, inputs["image_sizes"]).pooler_output
-            embeddings = put_features(embeddings, inputs["is_image"], torch.cat(list(images)))
+            embeddings = put_features(
+                embeddings, inputs["is_image"], torch.cat(list(images)), inputs.get("feature_rows")
+            )
         hidden: Tensor = self.module.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return hidden

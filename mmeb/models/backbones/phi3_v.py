@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmeb.errors import MmebError
-from mmeb.models.backbones.base import Backbone, EncodedRow
+from mmeb.models.backbones.base import Backbone, EncodedImage, EncodedRow
 from mmeb.models.backbones.phi3_v_image import TOKENS_PER_CROP, crop_grid, make_crops, n_image_tokens, token_layout
 from mmeb.models.backbones.phi3_v_load import load_module, load_tokenizer, read_config
 from mmeb.models.backbones.phi3_v_module import Phi3VModule
@@ -53,17 +53,18 @@ class Phi3VBackbone(Backbone):
         self.tokenizer = load_tokenizer(checkpoint)
         self.bos = config.get("bos_token_id", 1)
 
-    def encode(self, prompt: str, image: Image.Image | None) -> EncodedRow:
+    def encode_image(self, image: Image.Image) -> EncodedImage:
+        layout = token_layout(crop_grid(image.size, self.num_crops))
+        return EncodedImage({"crops": make_crops(image, self.num_crops), "layout": layout}, len(layout))
+
+    def encode_row(self, prompt: str, image: EncodedImage | None) -> EncodedRow:
         if image is None:
             ids = self._tokenize(prompt)
             kept = torch.tensor(ids[: self.max_length])
             return EncodedRow(kept, torch.zeros_like(kept, dtype=torch.bool), truncated=len(ids) > self.max_length)
-        grid = crop_grid(image.size, self.num_crops)
-        layout = token_layout(grid)
-        before, after, truncated = self._around(prompt, len(layout))
-        row = torch.tensor([*before, *[IMAGE_ID] * len(layout), *after])
-        crops = make_crops(image, self.num_crops)
-        return EncodedRow(row, row == IMAGE_ID, {"crops": crops, "layout": layout}, truncated)
+        before, after, truncated = self._around(prompt, image.n_tokens)
+        row = torch.tensor([*before, *[IMAGE_ID] * image.n_tokens, *after])
+        return EncodedRow(row, row == IMAGE_ID, image.tensors, truncated)
 
     def n_tokens(self, prompt: str, image_size: tuple[int, int] | None) -> int:
         if image_size is None:
@@ -72,14 +73,14 @@ class Phi3VBackbone(Backbone):
         before, after, _ = self._around(prompt, n_image)
         return len(before) + n_image + len(after)
 
-    def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
+    def collate_images(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """`crops` float32 (n_crops, 3, 336, 336), only those that the images have, and `layout` (n_image_tokens,)."""
         layouts, n_crops = [], 0
-        for row in rows:
-            layout = row.image["layout"]
+        for image in images:
+            layout = image["layout"]
             layouts.append(torch.where(layout < 0, layout, layout + n_crops * TOKENS_PER_CROP))
-            n_crops += len(row.image["crops"])
-        return {"crops": torch.cat([row.image["crops"] for row in rows]), "layout": torch.cat(layouts)}
+            n_crops += len(image["crops"])
+        return {"crops": torch.cat([image["crops"] for image in images]), "layout": torch.cat(layouts)}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         hidden: Tensor = self.module(**inputs)

@@ -127,15 +127,18 @@ class Phi3VModule(nn.Module):
         lengths: Tensor,
         crops: Tensor | None = None,
         layout: Tensor | None = None,
+        feature_rows: Tensor | None = None,
     ) -> Tensor:
         """The last hidden states after the final norm, (n, length, hidden).
 
         `input_ids` and `is_image` are (n, length), padded on the right behind `lengths` (n,) tokens; `crops` and
-        `layout` are what `ImageEmbedding.forward` takes, for all images of the batch in order.
+        `layout` are what `ImageEmbedding.forward` takes, for the batch's distinct images in order; `feature_rows`
+        (n_image_tokens,) says which of their features each image token takes, where rows share an image.
         """
         embeddings = self.model.embed_tokens(input_ids.clamp_min(0))
         if crops is not None:
-            embeddings = put_features(embeddings, is_image, self.model.vision_embed_tokens(crops, layout))
+            features = self.model.vision_embed_tokens(crops, layout)
+            embeddings = put_features(embeddings, is_image, features, feature_rows)
         window = self.model.config.original_max_position_embeddings
         if embeddings.shape[1] <= window:
             return self.decode(embeddings)

@@ -51,21 +51,20 @@ class Qwen2VLBackbone(LibraryBackbone):
             raise MmebError(f"min_pixels is {least}, above max_pixels, {most}: give a smaller one.")
         self.processor.size = type(size)(shortest_edge=least, longest_edge=most)
 
-    def encode_image(self, image: Image.Image) -> tuple[dict[str, Tensor], int]:
+    def process(self, image: Image.Image) -> dict[str, Tensor]:
         made = self.processor(image.resize(_within_aspect(image.size)), return_tensors="pt")
-        tensors = {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"][0]}
-        return tensors, self.n_image_tokens(image.size)
+        return {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"][0]}
 
     def n_image_tokens(self, size: tuple[int, int]) -> int:
         width, height = _within_aspect(size)
         patches: int = self.processor.get_number_of_image_patches(height, width)
         return int(patches // self.processor.merge_size**2)
 
-    def collate_images(self, rows: Sequence[EncodedRow]) -> dict[str, Tensor]:
+    def collate_images(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """`pixel_values` (patches of all images, values of a patch), `image_grid_thw` int64 (images, 3)."""
         return {
-            "pixel_values": torch.cat([row.image["pixel_values"] for row in rows]),
-            "image_grid_thw": torch.stack([row.image["image_grid_thw"] for row in rows]),
+            "pixel_values": torch.cat([image["pixel_values"] for image in images]),
+            "image_grid_thw": torch.stack([image["image_grid_thw"] for image in images]),
         }
 
     def collate(self, rows: Sequence[EncodedRow]) -> Batch:
@@ -73,16 +72,17 @@ class Qwen2VLBackbone(LibraryBackbone):
         batch = super().collate(rows)
         if self.positions == "1d" or "image_grid_thw" not in batch.inputs:
             return batch
-        position_ids, _ = self.module.get_rope_index(
-            batch.inputs["input_ids"], batch.inputs["is_image"].int(), batch.inputs["image_grid_thw"]
-        )
+        grids = torch.stack([row.image["image_grid_thw"] for row in rows if row.image])  # shared or not, one a row
+        position_ids, _ = self.module.get_rope_index(batch.inputs["input_ids"], batch.inputs["is_image"].int(), grids)
         return replace(batch, inputs=batch.inputs | {"position_ids": position_ids})
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         embeddings = self.module.get_input_embeddings()(inputs["input_ids"])
         if "pixel_values" in inputs:
             images = self.module.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
-            embeddings = put_features(embeddings, inputs["is_image"], torch.cat(list(images)))
+            embeddings = put_features(
+                embeddings, inputs["is_image"], torch.cat(list(images)), inputs.get("feature_rows")
+            )
         # Without positions given, the language model counts 0, 1, 2, … on all three axes.
         hidden: Tensor = self.module.language_model(
             inputs_embeds=embeddings, position_ids=inputs.get("position_ids"), use_cache=False
