@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -12,6 +13,7 @@ from mmeb.data.item import Item
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.options import NoOptions
 from mmeb.models.resolve import WEIGHTS
+from mmeb.models.saving import copy_configuration, save_weights
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,12 @@ class EmbeddingModel(ABC):
     weight_files: ClassVar[tuple[str, ...]] = WEIGHTS  # the stems of the files with its weights
     spreads: ClassVar[bool] = False  # whether `load` takes the device "auto": the model spread over all devices
     sketches: ClassVar[bool] = False  # whether `load` takes the device "meta": a model without weights, to look at
+    trains: ClassVar[bool] = False  # whether its embeddings carry gradients and `save` can write it
+    takes_lora: ClassVar[bool] = False  # whether `load` takes a LoRA over a base
+    image_tower: ClassVar[tuple[str, ...]] = ()  # the modules in `module` that see an image before any projection
     options_class: ClassVar[type] = NoOptions  # a dataclass: what `--option` may say, with the defaults
 
+    checkpoint: Checkpoint  # where it came from; a model made anew has none
     name: str  # as the user named it: "clip-vit-l14", a hub id or a folder
     dim: int
     device: torch.device
@@ -96,6 +102,15 @@ class EmbeddingModel(ABC):
     def n_tokens(self, item: Item) -> int:
         """How many tokens, text and image, the model sees of an item; may decode its image."""
         return self.preprocess([item]).tokens
+
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write weights, configuration, tokenizer and image processor to an existing folder that `load` takes back.
+
+        `state` is the state of `module` where it can't be asked itself: gathered from many processes, or of less
+        precision.
+        """
+        save_weights(self.module, folder, self.weight_files[0], state=state)
+        copy_configuration(self.checkpoint.path, folder)
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.options import parse_options, to_json
 from mmeb.models.pooling import last_token
+from mmeb.models.saving import copy_configuration, save_weights
 
 # The side in pixels to which every image is stretched before the backbone's own processing.
 IMAGE_SIDES = {"high": 1344, "mid": 672, "low": 128}
@@ -52,12 +54,13 @@ class DecoderEmbedder(EmbeddingModel):
     `backbone_options` names the options that its backbone takes.
     """
 
-    spreads = sketches = True
+    spreads = sketches = trains = takes_lora = True
     backbone_class: ClassVar[type[Backbone]]
     backbone_options: ClassVar[Sequence[str]] = ()
     options_class: ClassVar[type[DecoderOptions]]
     prompt_version: ClassVar[str]
     renames: ClassVar[lora.Renames] = ()
+    outer: ClassVar[str] = ""  # what module names have in front in the library's class with a language-model head
 
     def __init__(self, checkpoint: Checkpoint, backbone: Backbone, options: DecoderOptions) -> None:
         self.checkpoint, self.backbone, self.options = checkpoint, backbone, options
@@ -84,6 +87,15 @@ class DecoderEmbedder(EmbeddingModel):
     @abstractmethod
     def render(cls, item: Item, options: Any) -> str:
         """What the backbone reads, with `<|image_1|>` where the image stands."""
+
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """A LoRA that lies beside the weights is written without them: its configuration names its base."""
+        base = self.checkpoint.base or self.checkpoint
+        if lora.is_on(self.module):
+            lora.save(self.module, folder, base=base.source, base_revision=base.revision, outer=self.outer, state=state)
+        else:
+            save_weights(self.module, folder, self.weight_files[0], outer=self.outer, state=state)
+        copy_configuration(base.path, folder)
 
     def preprocess(self, items: Sequence[Item]) -> Batch:
         images = {ref: self.backbone.encode_image(self._image(ref)) for ref in distinct_images(items)}

@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
@@ -20,11 +19,11 @@ from mmeb.errors import MmebError
 from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.options import parse_options
+from mmeb.models.saving import save_weights
 from mmeb.models.weights import load_state_dict, load_strict
-from mmeb.results.atomic import replacing, write_text
 from mmeb.tasks import PLACEHOLDER
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS = "config.json", "model"
 _MODEL_TYPE = "mmeb-demo"
 
 _WORD = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
@@ -51,6 +50,8 @@ class DemoModel(EmbeddingModel):
     """
 
     adapter = "demo"
+    trains = True
+    image_tower = ("patches",)
 
     def __init__(self, name: str, config: DemoConfig, device: torch.device, dtype: torch.dtype) -> None:
         self.name = name
@@ -81,13 +82,12 @@ class DemoModel(EmbeddingModel):
         model._checkpoint = checkpoint.provenance
         return model
 
-    def save(self, folder: Path) -> None:
-        """Write config and weights, these in half precision, each file aside and renamed."""
-        state = {name: tensor.half().contiguous().cpu() for name, tensor in self.module.state_dict().items()}
-        with replacing(folder / WEIGHTS) as aside:
-            save_file(state, aside, metadata={"format": "pt"})
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """The weights in half precision: the file is bundled."""
+        whole = self.module.state_dict() if state is None else state
+        save_weights(self.module, folder, WEIGHTS, state={name: tensor.half() for name, tensor in whole.items()})
         config = {"model_type": _MODEL_TYPE, **asdict(self.config)}
-        write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     def preprocess(self, items: Sequence[Item]) -> Batch:
         words = [_words(item) for item in items]

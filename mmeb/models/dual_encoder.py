@@ -46,6 +46,8 @@ class DualEncoder(EmbeddingModel):
     Which text an image-only item has depends on the options: with `text=plain` it has none.
     """
 
+    trains = True
+    image_tower = ("vision_model",)
     prompt_version: ClassVar[str] = "dual-encoder-1"
     options_class: ClassVar[type[DualEncoderOptions]] = DualEncoderOptions
 

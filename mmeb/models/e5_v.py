@@ -30,7 +30,9 @@ class E5VModel(DecoderEmbedder):
 
     adapter = "e5v"
     backbone_class = LlavaNextBackbone
+    image_tower = ("vision_tower",)
     renames = llava_next.RENAMES
+    outer = "model."
     prompt_version = "e5v-1"
     options_class = E5VOptions
     options: E5VOptions

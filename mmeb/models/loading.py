@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.entries import ModelEntry
+from mmeb.models.manifest import options_of, read_manifest
 from mmeb.models.memory import check_memory
 from mmeb.models.options import NoOptions, parse_options
 from mmeb.models.registry import ADAPTER_BY_MODEL_TYPE, adapter_class, list_adapters
@@ -42,7 +44,10 @@ def load(
     number = _dtype(dtype, target)
     own = {**entry.options, **options}
     base = own.pop("base", None)  # where a LoRA's base lies: the adapter is given the files, not the name
-    name = entry.adapter or _guess_adapter(resolve(entry, base=base, offline=offline, weights=()))
+    if not entry.adapter:
+        entry = _with_adapter(entry, resolve(entry, base=base, offline=offline, weights=()))
+        own = {**entry.options, **own}
+    name = entry.adapter
     adapter = adapter_class(name)
     if adapter.options_class is not NoOptions:  # others may have options that they do not declare
         parse_options(adapter.options_class, own, name)  # a slip of the pen is not worth a download
@@ -62,6 +67,13 @@ def load(
         torch.set_float32_matmul_precision("highest")
     print(check_memory(entry.name, parameters, number, target), file=sys.stderr)
     return adapter.load(checkpoint, device=target, dtype=number, options=own)
+
+
+def _with_adapter(entry: ModelEntry, checkpoint: Checkpoint) -> ModelEntry:
+    """The entry with the adapter, and the options, that its files tell of."""
+    if manifest := read_manifest(checkpoint.path):
+        return replace(entry, adapter=manifest["adapter"], options=options_of(manifest))
+    return replace(entry, adapter=_guess_adapter(checkpoint))
 
 
 def _guess_adapter(checkpoint: Checkpoint) -> str:

@@ -1,11 +1,17 @@
 """LoRA and DoRA adapters, old and new, on a backbone of today's class."""
 
+import copy
+import difflib
+import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmeb.errors import MmebError
@@ -30,9 +36,7 @@ def attach(module: nn.Module, folder: Path, renames: Renames, *, merge: bool) ->
     modules = dict(module.named_modules())
     placed = {_today(key, modules, renames): tensor for key, tensor in saved.items()}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers is about to drop
-            wrapped = get_peft_model(module, config, NAME)
+        wrapped = _wrap(module, config)
     except ValueError as error:
         raise MmebError(f"The adapter in {folder} was made for another model than this base: {error}") from error
     wanted = {
@@ -47,6 +51,112 @@ def attach(module: nn.Module, folder: Path, renames: Renames, *, merge: bool) ->
     if merge:
         wrapped.merge_and_unload()
     module.eval()
+
+
+def create(
+    module: nn.Module,
+    targets: Sequence[str],
+    *,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    dora: bool,
+    seed: int,
+    spared: Sequence[str] = (),
+) -> None:
+    """Put a new adapter on `module`, in place: the only weights that are trained, in float32 at least.
+
+    `targets` are names of modules or their last parts; what lies under the modules `spared` gets none. The first factor
+    is drawn from a normal distribution by `seed`, the second is zero, so that the module computes what it did before.
+    Raises MmebError for a target that matches nothing, or what is no linear layer.
+    """
+    exclude = rf"(.*\.)?({'|'.join(map(re.escape, spared))})(\..*)?" if spared else None
+    names = [name for name, _ in module.named_modules() if not (exclude and re.fullmatch(exclude, name))]
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in names):
+            ends = sorted({name.rpartition(".")[2] for name in names if not name.rpartition(".")[2].isdigit()} - {""})
+            near = difflib.get_close_matches(target.rpartition(".")[2], ends, n=3, cutoff=0.4) or ends[:6]
+            raise MmebError(f"The LoRA target {target!r} matches no module: near it are {', '.join(near)}.")
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        use_dora=dora,
+        target_modules=list(targets),
+        exclude_modules=exclude,
+        init_lora_weights="gaussian",  # as the reference: src/model.py of VLM2Vec
+    )
+    device = next(module.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        try:
+            _wrap(module, config)
+        except ValueError as error:
+            raise MmebError(f"A LoRA can't be put on these targets: {str(error).splitlines()[0]}") from error
+
+
+def is_on(module: nn.Module) -> bool:
+    """Whether an adapter lies beside the module's weights."""
+    return any(_is_lora(name) for name, _ in module.named_parameters())
+
+
+def config_of(module: nn.Module) -> LoraConfig:
+    """The configuration of the adapter that is on a module."""
+    config: LoraConfig = module.peft_config[NAME]  # type: ignore[index]
+    return config
+
+
+def train_only(module: nn.Module) -> None:
+    """Freeze all weights but the adapter's."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(_is_lora(name))
+
+
+def save(
+    module: nn.Module,
+    folder: Path,
+    *,
+    base: str,
+    base_revision: str | None,
+    outer: str = "",
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, in the layout of peft, to an existing folder.
+
+    `outer` is what the names of modules have in front in the library's class with a language-model head, which others
+    load the adapter on. `state` is the module's state where it can't be asked itself: gathered from many processes.
+    """
+    weights = {
+        _saved(name, outer): tensor.detach().cpu().contiguous()
+        for name, tensor in (module.state_dict() if state is None else state).items()
+        if _is_lora(name)
+    }
+    save_file(weights, folder / f"{LORA_WEIGHTS[0]}.safetensors", metadata={"format": "pt"})
+    config = copy.copy(config_of(module))
+    config.inference_mode, config.base_model_name_or_path, config.revision = True, base, base_revision
+    fields = {name: _plain(value) for name, value in config.to_dict().items()}
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _wrap(module: nn.Module, config: LoraConfig) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses a name that transformers is about to drop
+        return get_peft_model(module, config, NAME)
+
+
+def _is_lora(name: str) -> bool:
+    return f".{NAME}" in name and ".lora_" in name
+
+
+def _saved(name: str, outer: str) -> str:
+    """A parameter's name in a file: without the adapter's name, and DoRA's magnitude without `.weight`."""
+    path, _, leaf = name.rpartition(".lora_")
+    kind = leaf.partition(".")[0]
+    return f"{WRAPPER}{outer}{path}.lora_{kind}" + ("" if kind == "magnitude_vector" else ".weight")
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set | frozenset) else value
 
 
 def _config(folder: Path) -> LoraConfig:

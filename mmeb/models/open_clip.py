@@ -28,6 +28,7 @@ _LONGEST_TOKEN = 128
 class OpenClipModel(DualEncoder):
     adapter = "open_clip"
     sketches = True
+    image_tower = ("visual",)
     weight_files = ("open_clip_model", "open_clip_pytorch_model")
     preprocessing: PreprocessCfg
     transform: Any

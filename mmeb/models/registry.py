@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmeb.errors import MmebError
 from mmeb.models.entries import ENTRIES, ModelEntry
+from mmeb.models.manifest import options_of, read_manifest
 
 if TYPE_CHECKING:
     from mmeb.models.base import EmbeddingModel
@@ -140,7 +141,8 @@ def _registered(name: str) -> ModelEntry | None:
 def _unregistered(name: str) -> ModelEntry:
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return ModelEntry(name, "", str(folder.resolve()))
+        manifest = read_manifest(folder) or {}
+        return ModelEntry(name, manifest.get("adapter", ""), str(folder.resolve()), options=options_of(manifest))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and all(name.split("/")):
         return ModelEntry(name, "", name)
     if "/" in name:

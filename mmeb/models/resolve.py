@@ -43,14 +43,21 @@ def resolve(
         if base is not None:
             raise MmebError(f"{entry.source} is a whole model, not a LoRA: leave the option base out.")
         return checkpoint
-    source = base or entry.base or _base_of(checkpoint)
-    revision = entry.base_revision if source == entry.base else None
+    source, revision = (base or entry.base, None) if base or entry.base else _base_of(checkpoint)
+    if entry.base and source == entry.base:
+        revision = entry.base_revision
+    of_content = revision is not None and revision.startswith(FOLDER_REVISION)
     try:
-        found = _place(entry.name, source, revision, offline, tuple(weights))
+        found = _place(entry.name, str(source), None if of_content else revision, offline, tuple(weights))
     except MmebError as error:
         raise MmebError(
             f"The base of {entry.source} is missing: {str(error).rstrip('.')}; --option base=FOLDER says where it lies."
         ) from None
+    if of_content and weights and found.revision != revision:
+        raise MmebError(
+            f"{source} is no longer what {entry.source} was trained on: put the base back as it was, or say with "
+            "--option base=FOLDER that this one is meant."
+        )
     return replace(checkpoint, base=found)
 
 
@@ -71,6 +78,12 @@ def weight_files(folder: Path, weights: Iterable[str] = WEIGHTS) -> list[Path]:
     return [folder / name for name in names if not name.endswith(".index.json")]
 
 
+def configuration_files(folder: Path) -> list[Path]:
+    """What of a checkpoint is neither weights nor a LoRA's: configuration, tokenizer, image processor."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return [folder / name for name in names if _is_configuration(name) and name != ADAPTER_CONFIG]
+
+
 def _place(name: str, source: str, revision: str | None, offline: bool, weights: tuple[str, ...]) -> Checkpoint:
     if source == DEMO_VLM:
         from mmeb.models.demo_vlm import demo_vlm_folder  # which imports transformers
@@ -89,14 +102,16 @@ def _place(name: str, source: str, revision: str | None, offline: bool, weights:
     return Checkpoint(name, source, path, path.name)
 
 
-def _base_of(checkpoint: Checkpoint) -> str:
+def _base_of(checkpoint: Checkpoint) -> tuple[str, str | None]:
+    """What a LoRA stands on by its own word: a hub id or a folder, and the revision if it names one."""
     try:
-        source = json.loads((checkpoint.path / ADAPTER_CONFIG).read_text()).get("base_model_name_or_path")
+        config = json.loads((checkpoint.path / ADAPTER_CONFIG).read_text())
+        source, revision = config.get("base_model_name_or_path"), config.get("revision")
     except (OSError, ValueError, AttributeError):
         raise MmebError(f"The {ADAPTER_CONFIG} of {checkpoint.source} can't be read: download it again.") from None
     if not source:
         raise MmebError(f"{checkpoint.source} is a LoRA that names no base: --option base=FOLDER says where it lies.")
-    return str(source)
+    return str(source), revision
 
 
 def _snapshot(repository: str, revision: str, offline: bool, weights: tuple[str, ...]) -> Path:
@@ -155,12 +170,15 @@ def _weights(names: list[str], weights: tuple[str, ...]) -> list[str]:
     return []
 
 
+def _is_configuration(name: str) -> bool:
+    return bool(_SMALL.fullmatch(name) and _CONFIGURATION.fullmatch(name)) and not name.endswith(".index.json")
+
+
 def _fingerprint(folder: Path, weights: tuple[str, ...]) -> str:
     """A hash over the files of a folder that make the model what it is: results may lie beside them."""
     digest = hashlib.sha256()
     names = [path.name for path in folder.iterdir() if path.is_file()]
-    small = [name for name in names if _SMALL.fullmatch(name) and _CONFIGURATION.fullmatch(name)]
-    for name in sorted({*small, *_weights(names, weights)}):
+    for name in sorted({*filter(_is_configuration, names), *_weights(names, weights)}):
         with (folder / name).open("rb") as file:
             digest.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return FOLDER_REVISION + digest.hexdigest()[:32]

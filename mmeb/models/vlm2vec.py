@@ -61,6 +61,7 @@ class VLM2Vec(DecoderEmbedder):
 
 class Phi35VModel(VLM2Vec):
     adapter = "phi35v"
+    image_tower = ("model.vision_embed_tokens.img_processor",)
     backbone_class = Phi3VBackbone
     backbone_options = ("num_crops",)
     options_class = Phi35VOptions
@@ -69,16 +70,20 @@ class Phi35VModel(VLM2Vec):
 class LlavaNextModel(VLM2Vec):
     adapter = "llava-next"
     backbone_class = LlavaNextBackbone
+    image_tower = ("vision_tower",)
     options_class = LlavaNextOptions
     renames = llava_next.RENAMES
+    outer = "model."
 
 
 class Qwen2VLModel(VLM2Vec):
     adapter = "qwen2-vl"
     backbone_class = Qwen2VLBackbone
     backbone_options = ("positions", "min_pixels", "max_pixels")
+    image_tower = ("visual.patch_embed", "visual.blocks")
     options_class = Qwen2VLOptions
     renames = qwen2_vl.RENAMES
+    outer = "model."
 
 
 class Qwen25VLModel(Qwen2VLModel):

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mmeb.errors import MmebError
+
 
 @dataclass(frozen=True)
 class LoraSettings:
@@ -14,6 +16,16 @@ class LoraSettings:
     alpha: int = 64
     dropout: float = 0.1
     dora: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises MmebError for settings that no adapter can have."""
+        if not self.targets:
+            raise MmebError("A LoRA needs targets: name modules with --lora-targets, q_proj,v_proj say.")
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise MmebError(f"The LoRA's {name} is to be 1 or more, not {getattr(self, name)}.")
+        if not 0 <= self.dropout < 1:
+            raise MmebError(f"The LoRA's dropout is to be from 0 to below 1, not {self.dropout}.")
 
 
 @dataclass(frozen=True)
@@ -64,3 +76,22 @@ class Recipe:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        """Raises MmebError for settings that can't be trained with."""
+        if self.batch_size < 2:
+            raise MmebError("The batch size is to be 2 or more: a pair's negatives are the other pairs of its batch.")
+        for name in ("steps", "learning_rate", "temperature", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise MmebError(f"The {name.replace('_', ' ')} is to be above 0, not {getattr(self, name)}.")
+        for name in ("limit", "interleave", "sub_batch_size", "sub_batch_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise MmebError(f"The {name.replace('_', ' ')} is to be 1 or more, not {value}.")
+        for name in ("warmup_steps", "weight_decay", "negatives"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise MmebError(f"The {name.replace('_', ' ')} is to be 0 or more, not {value}.")
+        if self.batches == "interleaved" and self.batch_size % self.interleave:
+            raise MmebError(
+                f"The batch size, {self.batch_size}, is to be a multiple of the parts that it is interleaved from, "
+                f"{self.interleave}."
+            )
