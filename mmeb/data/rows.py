@@ -79,7 +79,7 @@ def read_rows(files: Sequence[Path], task: Task) -> Rows:
     Raises MmebError, naming task and row, for a file that can't be read, a missing column, lists of different length,
     a row without candidates and an empty query.
     """
-    tables = [_read(path) for path in files]
+    tables = [read_table(path) for path in files]
     if len({frozenset(table.column_names) for table in tables}) > 1:
         raise MmebError(f"{task.name}: {files[0]} and the files beside it have different columns.")
     columns = {name: [chunk for table in tables for chunk in table[name].chunks] for name in tables[0].column_names}
@@ -117,7 +117,8 @@ def factorize(codes: NDArray[Any]) -> tuple[Codes, NDArray[Any]]:
     return numbers.astype(np.int32), np.asarray(distinct)
 
 
-def _read(path: Path) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
+    """The rows of a parquet or JSONL file, strings as codes. Raises MmebError for a file that can't be read."""
     try:
         if path.suffix == ".jsonl":
             return _read_jsonl(path)

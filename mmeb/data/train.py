@@ -1,116 +1,161 @@
-"""MMEB-train's rows as pairs of Items."""
+"""Training data as pairs of Items, made when they are asked for."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import overload
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from mmeb.data.images import ImageRef
-from mmeb.data.item import Item, Role
-from mmeb.data.stores import ImageStore
+from mmeb.data.item import DataSource, Item, Role
+from mmeb.data.train_images import TrainImages
+from mmeb.data.train_rows import TrainRows, read_train_rows
+from mmeb.data.train_sources import SPLITS, TRAIN_SUBSETS, TrainSource, choose_subsets, open_train_sources
 from mmeb.errors import MmebError
-from mmeb.tasks import TASKS, Prompt, Task
+from mmeb.tasks import TASKS, Prompt
 
-SPLITS = ("original", "diverse_instruction")
-TRAIN_SUBSETS = tuple(task.train_subset for task in TASKS if task.train_subset is not None)
+__all__ = ["SPLITS", "TRAIN_SUBSETS", "TrainPair", "TrainSubset", "load_train", "open_train"]
 
-_COLUMNS = ("qry", "qry_image_path", "pos_text", "pos_image_path", "neg_text", "neg_image_path")
-_FOLDERS = ("MMEB-train", ".")
+# MMEB-train's split `original` words one query instruction otherwise than MMEB-eval (the reference's archive/
+# instruction_dict.py).
+_REWORDED = {"MSCOCO": "Select the portion of the image that isolates the object labeled as"}
 
 
 @dataclass(frozen=True)
 class TrainPair:
-    """A query, the candidate that answers it, and candidates that don't (none where the row has none)."""
+    """A query, the candidates that answer it (mostly one), and candidates that don't (none where the row has none)."""
 
     query: Item
-    positive: Item
+    positives: tuple[Item, ...]
     negatives: tuple[Item, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TrainSubset(Sequence[TrainPair]):
+    """The pairs of one subset. It holds columns of strings, and is cheap to fork and to pickle.
+
+    `rows` are those that the cap left. `skipped` counts rows without query or positive that were left out. An image
+    that is missing or broken raises MmebError, naming subset, row and file, when it is read.
+    """
+
+    name: str
+    rows: TrainRows
+    images: TrainImages
+    source: DataSource
+    instructions: tuple[str, str] = ("", "")  # of queries and of targets
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, row: int) -> TrainPair: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[TrainPair]: ...
+    def __getitem__(self, row: int | slice) -> TrainPair | list[TrainPair]:
+        if isinstance(row, slice):
+            return [self[position] for position in range(*row.indices(len(self)))]
+        row = range(len(self))[operator.index(row)]
+        origin = self.origin(row)
+        ((text, path),) = self.rows.query.row(row)
+        return TrainPair(
+            self._item(text, path, Role.QUERY, origin),
+            tuple(self._item(text, path, Role.CANDIDATE, origin) for text, path in self.rows.positive.row(row)),
+            tuple(self._item(text, path, Role.CANDIDATE, origin) for text, path in self.rows.negative.row(row)),
+        )
+
+    def _item(self, text: str, path: str, role: Role, origin: str) -> Item:
+        image = self.images.find(path, origin) if path else None
+        try:
+            return Item.from_prompt(Prompt.parse(text, self.instructions[role is Role.CANDIDATE]), image, role)
+        except MmebError as error:
+            raise MmebError(f"{origin}: {error}") from None
+
+    def origin(self, row: int) -> str:
+        """What to call a row in a message, by its number in the data: `A-OKVQA, row 17`."""
+        return f"{self.name}, row {self.rows.numbers[row]}"
+
+    @property
+    def target_ids(self) -> NDArray[np.int64]:
+        """(n_rows,), equal where the first positives are equal in text and image path."""
+        return self.rows.target_ids
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over the rows' content, cap included."""
+        return self.rows.fingerprint
+
+
+def open_train(
+    data: str | Path,
+    subsets: Sequence[str] = ("all",),
+    *,
+    split: str = "original",
+    limit: int | None = None,
+    seed: int = 0,
+    revision: str | None = None,
+    offline: bool = False,
+    skip_bad_rows: bool = False,
+) -> list[TrainSubset]:
+    """Open training data: `hub`, `demo`, a folder that holds MMEB-train, one's own files, or several by commas.
+
+    `subsets` are names, or `all` of those that the data has. `limit` takes that many rows of a subset by chance, the
+    same ones for the same seed, in the order of the data; MMEB-train's rows are not shuffled. Images stay where they
+    are and are looked for when a pair is asked for.
+
+    Raises MmebError for a name that is no training subset, a split, file or column that is missing, images of which
+    there is no trace, and, unless `skip_bad_rows`, for a row without query or positive.
+    """
+    if split not in SPLITS:
+        raise MmebError(f"There is no split {split!r}: MMEB-train has {' and '.join(SPLITS)}.")
+    sources = open_train_sources(data, revision=revision, offline=offline)
+    return [_open(name, source, split, limit, seed, skip_bad_rows) for name, source in choose_subsets(subsets, sources)]
+
+
+def _open(name: str, source: TrainSource, split: str, limit: int | None, seed: int, skip_bad_rows: bool) -> TrainSubset:
+    rows = read_train_rows(source.row_files(name, split), name)
+    kept = _whole_rows(rows, name, skip_bad_rows)
+    skipped = len(rows) - len(kept)
+    if limit is not None and limit < len(kept):
+        kept = kept[sorted(Random(f"{seed}/{name}").sample(range(len(kept)), limit))]
+    rows = rows.take(kept)
+    images = source.images(name)
+    _check_images(rows, images, name)
+    task = next((task for task in TASKS if task.train_subset == name), None)
+    instructions = ("", "") if task is None else (_REWORDED.get(name, task.query_instruction), task.target_instruction)
+    return TrainSubset(name, rows, images, source.describe(), instructions, skipped)
+
+
+def _whole_rows(rows: TrainRows, name: str, skip_bad_rows: bool) -> NDArray[np.int64]:
+    """The positions of the rows that have a query and a positive."""
+    has = {"query": rows.query.counts > 0, "positive": rows.positive.counts > 0}
+    whole = has["query"] & has["positive"]
+    if not whole.any() or not (whole.all() or skip_bad_rows):
+        row = int(np.argmin(whole))
+        lacks = next(side for side, there in has.items() if not there[row])
+        raise MmebError(
+            f"{name}, row {row}: there is no {lacks} ({int((~whole).sum())} of {len(whole)} rows lack a query or a "
+            "positive): mend the rows, or leave them out with --skip-bad-rows."
+        )
+    return np.flatnonzero(whole)
+
+
+def _check_images(rows: TrainRows, images: TrainImages, name: str) -> None:
+    """Raise MmebError where the first image is not there, which finds images that were not downloaded at all."""
+    for side in (rows.query, rows.positive):
+        position = pc.index(pc.not_equal(side.paths, ""), True).as_py()
+        if position >= 0:
+            row = rows.numbers[np.searchsorted(side.starts, position, side="right") - 1]
+            images.check(side.paths[position].as_py(), f"{name}, row {row}")
+            return
 
 
 def load_train(
     subset: str, folder: Path, *, split: str = "original", limit: int | None = None, seed: int = 0
-) -> list[TrainPair]:
-    """Read one of MMEB-train's 20 subsets from a folder that holds it, or holds `MMEB-train/`.
-
-    Images stay where they are, in `images_zip/*.zip` or unpacked in `images/`. `limit` takes that many rows by chance,
-    the same ones for the same seed, in the order of the data; MMEB-train's rows are not shuffled. Raises MmebError for
-    a name that is none of the 20, a missing file, column or image, and a row without query or positive.
-    """
-    task = _task(subset)
-    if split not in SPLITS:
-        raise MmebError(f"There is no split {split!r}: MMEB-train has {' and '.join(SPLITS)}.")
-    root = _root(folder, subset)
-    files = sorted((root / subset).glob(f"{split}-*.parquet"))
-    if not files:
-        raise MmebError(f"{root / subset} has no {split}-*.parquet: download this split of {subset}.")
-    rows = _read(files, subset)
-    numbers = list(range(len(rows)))
-    if limit is not None and limit < len(rows):
-        numbers = sorted(Random(f"{seed}/{subset}").sample(numbers, limit))
-    store = _images(root, subset)
-    return [_pair(rows[number], f"{subset}, row {number}", task, store) for number in numbers]
-
-
-def _task(subset: str) -> Task:
-    for task in TASKS:
-        if task.train_subset == subset:
-            return task
-    raise MmebError(f"{subset!r} is not one of MMEB-train's 20 subsets: {', '.join(TRAIN_SUBSETS)}.")
-
-
-def _root(folder: Path, subset: str) -> Path:
-    for name in _FOLDERS:
-        if (folder / name / subset).is_dir():
-            return folder / name
-    raise MmebError(f"{folder} has no training rows of {subset}: expected {subset}/original-*.parquet in it.")
-
-
-def _read(files: Sequence[Path], subset: str) -> list[dict[str, str | None]]:
-    try:
-        table = pa.concat_tables([pq.read_table(file) for file in files])
-    except (OSError, pa.ArrowException) as error:
-        raise MmebError(f"{subset}: its rows in {files[0].parent} can't be read: {error}") from None
-    if missing := [name for name in _COLUMNS[:4] if name not in table.column_names]:
-        raise MmebError(f"{subset}: {files[0]} has no column {missing[0]!r}.")
-    rows: list[dict[str, str | None]] = table.to_pylist()
-    return rows
-
-
-def _images(root: Path, subset: str) -> ImageStore:
-    folders = [folder for folder in (root, root / "images") if folder.is_dir()]
-    archive = root / "images_zip" / f"{subset}.zip"
-    return ImageStore(folders, [archive] if archive.is_file() else [])
-
-
-def _pair(row: dict[str, str | None], origin: str, task: Task, store: ImageStore) -> TrainPair:
-    query, positive, negative = (
-        _side(row, text, path, origin, store) for text, path in zip(_COLUMNS[::2], _COLUMNS[1::2], strict=True)
-    )
-    if query is None or positive is None:
-        raise MmebError(f"{origin}: there is no {'query' if query is None else 'positive'}.")
-    instructions = (task.query_instruction, task.target_instruction)
-    return TrainPair(
-        _item(*query, instructions[0], Role.QUERY),
-        _item(*positive, instructions[1], Role.CANDIDATE),
-        (_item(*negative, instructions[1], Role.CANDIDATE),) if negative else (),
-    )
-
-
-def _side(
-    row: dict[str, str | None], text: str, path: str, origin: str, store: ImageStore
-) -> tuple[str, ImageRef | None] | None:
-    """A row's text and image; None where it has neither."""
-    prompt, place = row.get(text) or "", row.get(path) or ""
-    if not prompt and not place:
-        return None
-    image = store.find(place, origin) if place else None
-    if place and image is None:
-        raise MmebError(f"{origin}: its image {place} is missing; download the images of its subset.")
-    return prompt, image
-
-
-def _item(prompt: str, image: ImageRef | None, instruction: str, role: Role) -> Item:
-    return Item.from_prompt(Prompt.parse(prompt, instruction), image, role)
+) -> TrainSubset:
+    """One subset of a folder."""
+    return open_train(folder, [subset], split=split, limit=limit, seed=seed)[0]

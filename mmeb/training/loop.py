@@ -52,7 +52,7 @@ class _Collator:
     model: EmbeddingModel
 
     def __call__(self, pairs: Sequence[TrainPair]) -> dict[str, Any]:
-        positives = [pair.positive for pair in pairs]
+        positives = [pair.positives[0] for pair in pairs]
         numbers = {item: number for number, item in enumerate(dict.fromkeys(positives))}
         ids = torch.tensor([numbers[item] for item in positives])
         return {

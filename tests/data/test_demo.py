@@ -17,7 +17,7 @@ from PIL import Image
 from mmeb.data.demo import demo_folder, write_demo
 from mmeb.data.eval import load_eval
 from mmeb.data.sources import open_source
-from mmeb.data.train import TRAIN_SUBSETS, load_train
+from mmeb.data.train import TRAIN_SUBSETS, open_train
 from mmeb.errors import MmebError
 from mmeb.tasks import TASKS, MetaTask, Task, get_task
 
@@ -133,9 +133,9 @@ def test_another_seed_draws_other_pictures(tmp_path: Path) -> None:
 
 
 def test_diverse_instructions_ask_the_same_in_other_words(demo: Path) -> None:
-    original = load_train("CIRR", demo)
-    diverse = load_train("CIRR", demo, split="diverse_instruction")
-    assert [pair.positive for pair in original] == [pair.positive for pair in diverse]
+    (original,) = open_train(demo, ["CIRR"])
+    (diverse,) = open_train(demo, ["CIRR"], split="diverse_instruction")
+    assert [pair.positives for pair in original] == [pair.positives for pair in diverse]
     assert len({pair.query.prompt[:40] for pair in diverse}) >= 3
     assert len({pair.query.prompt[:40] for pair in original}) == 1
 
