@@ -26,6 +26,7 @@ _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "
 _IMAGE, _VIDEO = "<|image_pad|>", "<|video_pad|>"
 _SIDE = 112  # pixels: 64 patches, merged to 16 tokens
 _WIDTH = 128
+_INITIAL = 0.06  # standard deviation; from the usual 0.02 so small a network takes thousands of steps to set out
 
 
 def demo_vlm_folder() -> Path:
@@ -47,10 +48,18 @@ def write_demo_vlm(folder: Path) -> None:
             "num_key_value_heads": 4,
             "max_position_embeddings": 1024,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+            "initializer_range": _INITIAL,
             "bos_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
         },
-        vision_config={"depth": 3, "embed_dim": _WIDTH, "hidden_size": _WIDTH, "num_heads": 4, "mlp_ratio": 4},
+        vision_config={
+            "depth": 3,
+            "embed_dim": _WIDTH,
+            "hidden_size": _WIDTH,
+            "num_heads": 4,
+            "mlp_ratio": 4,
+            "initializer_range": _INITIAL,
+        },
         image_token_id=ids[_IMAGE],
         video_token_id=ids[_VIDEO],
         vision_start_token_id=ids["<|vision_start|>"],
