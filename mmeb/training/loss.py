@@ -1,19 +1,70 @@
-"""The contrastive loss."""
+"""The contrastive loss, and what else a batch's similarities tell."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 
-def info_nce(queries: Tensor, candidates: Tensor, same: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    queries: Tensor,
+    candidates: Tensor,
+    targets: Tensor,
+    same: Tensor,
+    temperature: float | Tensor,
+    *,
+    symmetric: bool = False,
+) -> Tensor:
     """InfoNCE from queries to candidates, a scalar: the mean over queries of -log softmax of the own candidate.
 
-    `queries` (n, dim) and `candidates` (m, dim), m >= n, are unit vectors; candidate i belongs to query i, the rest are
-    negatives. `same` is bool (n, m), true where a candidate equals the query's own one: such copies (a class name that
-    two pairs of a batch share) are no negatives and are left out.
+    `queries` (n, dim) and `candidates` (m, dim), m >= n, are unit vectors; `targets` int64 (n,) says which candidate
+    is a query's own, the rest are negatives. `same` is bool (n, m), true where a candidate equals one that answers the
+    query: such copies (a class name that two pairs of a batch share) are no negatives and are left out; at a query's
+    own candidate it says nothing. `temperature` may be a tensor of one element that takes a gradient.
+
+    `symmetric` averages it with the loss in the other direction: from each query's own candidate to the queries, of
+    which those that the candidate answers too are left out.
     """
     logits = queries @ candidates.T / temperature
-    targets = torch.arange(len(queries), device=queries.device)
-    copies = same.clone()
-    copies[targets, targets] = False
-    return cross_entropy(logits.masked_fill(copies, float("-inf")), targets)
+    loss = cross_entropy(logits.masked_fill(_copies(targets, same), float("-inf")), targets)
+    if not symmetric:
+        return loss
+    own = torch.arange(len(queries), device=queries.device)
+    backwards = logits[:, targets].T.masked_fill(_copies(own, same[:, targets].T), float("-inf"))
+    return (loss + cross_entropy(backwards, own)) / 2
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How well a batch's queries find their own candidates, copies left out.
+
+    `accuracy` is the share of queries whose own candidate comes first, `mean_rank` its mean rank, 1 is first; a tie
+    counts against it. `margin` is the mean of its cosine less that of the hardest negative, over the queries that have
+    a negative (0 where none has). `masked` is the share of all pairs of a query and another's candidate that were left
+    out as copies.
+    """
+
+    accuracy: float
+    mean_rank: float
+    margin: float
+    masked: float
+
+
+@torch.no_grad()
+def measure(queries: Tensor, candidates: Tensor, targets: Tensor, same: Tensor) -> Measures:
+    """The measures of a batch; the arguments are those of `info_nce`."""
+    cosines = queries @ candidates.T
+    copies = _copies(targets, same)
+    own = cosines.gather(1, targets[:, None])
+    negatives = cosines.masked_fill(copies.scatter(1, targets[:, None], True), float("-inf"))
+    ranks = 1.0 + (negatives >= own).sum(dim=1)
+    margins = (own.squeeze(1) - negatives.amax(dim=1))[negatives.isfinite().any(dim=1)]
+    values = ((ranks == 1).float().mean(), ranks.mean(), margins.sum() / max(1, len(margins)), copies.sum())
+    accuracy, mean_rank, margin, n_copies = torch.stack([value.double() for value in values]).tolist()
+    return Measures(accuracy, mean_rank, margin, n_copies / max(1, copies.numel() - len(copies)))
+
+
+def _copies(targets: Tensor, same: Tensor) -> Tensor:
+    """`same` without each query's own candidate."""
+    return same.scatter(1, targets[:, None], False)
