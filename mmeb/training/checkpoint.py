@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from mmeb.data.train import TrainPair
+from mmeb.data.train import TrainSubset
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
 from mmeb.results.atomic import replacing_folder, write_text
@@ -67,9 +67,9 @@ def refuse_overwriting(output: Path, *, resume: bool) -> None:
         raise MmebError(f"{output} holds a model that no training run here has made: choose another --output.")
 
 
-def identity(model: EmbeddingModel, subsets: Sequence[Sequence[TrainPair]], recipe: Recipe) -> dict[str, Any]:
+def identity(model: EmbeddingModel, subsets: Sequence[TrainSubset], recipe: Recipe) -> dict[str, Any]:
     """All that moves a run's result, as JSON."""
-    data: dict[str, str] = {}
+    data = {subset.name: subset.fingerprint for subset in subsets}
     content = {"recipe": asdict(recipe), "model": model.provenance, "data": data}
     plain: dict[str, Any] = json.loads(json.dumps(content))  # tuples become lists, as they come back from a file
     return plain

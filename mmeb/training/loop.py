@@ -1,30 +1,33 @@
 """The library's training loop, with our step, our checkpoints and our log."""
 
+import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
-from mmeb.data.train import TrainPair
+from mmeb.data.train import TrainSubset
 from mmeb.errors import MmebError
-from mmeb.evaluation.encode import default_workers
-from mmeb.models.base import Batch, EmbeddingModel
+from mmeb.evaluation.distributed import Processes
+from mmeb.evaluation.pipeline import default_workers
+from mmeb.evaluation.stop import StoppedError, StopRequest, leave_to_parent
+from mmeb.models.base import EmbeddingModel
 from mmeb.training import checkpoint
-from mmeb.training.collective import first_alone
-from mmeb.training.loss import info_nce
+from mmeb.training.embedder import Embedder
+from mmeb.training.grad_cache import contrastive_step
 from mmeb.training.monitor import Window
 from mmeb.training.recipe import Recipe
-from mmeb.training.sampler import HomogeneousSampler
+from mmeb.training.sampler import BatchSampler
 from mmeb.training.settings import RunSettings
-from mmeb.training.stop import StoppedError, StopRequest, leave_to_parent
+from mmeb.training.step import StepBatch, Steps
 
 _WEIGHTS = "weights.pt"
 _PREFETCH = 2  # steps that each worker prepares ahead
@@ -33,47 +36,19 @@ Save = Callable[[Path], None]
 Evaluate = Callable[[int], Mapping[str, float]]
 
 
-class _Embedder(nn.Module):
-    """The model's forward pass as a module, which is what the library prepares, moves and wraps."""
-
-    def __init__(self, model: EmbeddingModel) -> None:
-        super().__init__()
-        self.weights = model.module
-        self.model = model
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.model.embed(batch)
-
-
-@dataclass(frozen=True)
-class _Collator:
-    """Pairs to what a step takes: both sides' batches, and (n, n) which candidates equal a query's own one."""
-
-    model: EmbeddingModel
-
-    def __call__(self, pairs: Sequence[TrainPair]) -> dict[str, Any]:
-        positives = [pair.positives[0] for pair in pairs]
-        numbers = {item: number for number, item in enumerate(dict.fromkeys(positives))}
-        ids = torch.tensor([numbers[item] for item in positives])
-        return {
-            "query": self.model.preprocess([pair.query for pair in pairs]),
-            "candidate": self.model.preprocess(positives),
-            "same": ids[:, None] == ids[None, :],
-        }
-
-
 class ContrastiveTrainer(Trainer):  # type: ignore[misc]
-    """One step per global batch; `skipped_rows` counts the rows that were left out."""
+    """One step per global batch, until the last one or a request to stop."""
 
     def __init__(
         self,
         model: EmbeddingModel,
-        subsets: Sequence[Sequence[TrainPair]],
+        subsets: Sequence[TrainSubset],
         recipe: Recipe,
         settings: RunSettings,
         *,
         identity: Mapping[str, Any],
         resumed: int,
+        processes: Processes,
         stop: StopRequest,
         save: Save,
         evaluate: Evaluate | None,
@@ -85,20 +60,23 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._settings = settings
         self._identity = identity
         self._resumed = resumed
+        self._processes = processes
         self._stop = stop
         self._stop_agreed = False
         self._save_files = save
         self._score = evaluate
         self._window = Window()
         self._settled = resumed
-        self.skipped_rows = 0
-        super().__init__(model=_Embedder(model), args=arguments, data_collator=_Collator(model), callbacks=callbacks)
+        temperature = recipe.temperature if recipe.learn_temperature else None
+        super().__init__(model=Embedder(model, temperature), args=arguments, callbacks=callbacks)
+        self._embedding_model = model
         self.remove_callback(PrinterCallback)
 
     def run(self, state: Path | None) -> None:
         """Train to the last step, from the beginning or from a checkpoint's state. Raises StoppedError."""
-        if self._resumed == self._recipe.steps:  # broken between the last step and the end
+        if state is not None and self._resumed == self._recipe.steps:  # broken between the last step and the end
             self._load_from_checkpoint(str(state))
+            self.state = TrainerState.load_from_json(str(state / TRAINER_STATE_NAME))
             return
         self.train(None if state is None else str(state))
         step, steps = self.state.global_step, self._recipe.steps
@@ -109,41 +87,85 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             )
 
     def get_train_dataloader(self) -> Any:
-        recipe, settings = self._recipe, self._settings
-        sizes = [len(subset) for subset in self._subsets]
-        sampler = list(HomogeneousSampler(sizes, recipe.batch_size, recipe.steps, recipe.seed))[self._resumed :]
-        pairs = [pair for subset in self._subsets for pair in subset]
-        workers = default_workers(self.args.device.type) if settings.workers is None else settings.workers
+        """Steps, from the one that is resumed on. Every process reads all draws, and prepares its own part of each."""
+        processes, device = self._processes, self.args.device.type
+        workers = self._settings.workers
+        if workers is None:
+            workers = default_workers(device, processes.local_size)
+        steps = Steps(self._embedding_model, self._subsets, self._recipe, rank=processes.rank, world=processes.size)
         return DataLoader(
-            pairs,
-            batch_sampler=sampler,
-            collate_fn=self.data_collator,
+            steps,
+            batch_size=None,
+            sampler=self._draws(self._resumed),
             num_workers=workers,
-            prefetch_factor=_PREFETCH if workers else None,
+            prefetch_factor=1 if workers else None,  # a step is large: each worker has one in hand or ready
             # Forked workers share the model's memory; none of them touches its weights or the device.
             multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
             worker_init_fn=leave_to_parent,
+            pin_memory=device == "cuda",
         )
 
-    def training_step(self, model: nn.Module, inputs: Any, *_: Any, **__: Any) -> Tensor:
+    def _draws(self, start: int) -> BatchSampler:
+        recipe = self._recipe
+        return BatchSampler(
+            self._subsets,
+            recipe.batch_size,
+            recipe.steps,
+            seed=recipe.seed,
+            batches=recipe.batches,
+            interleave=recipe.interleave,
+            weights=recipe.weights,
+            start=start,
+        )
+
+    def training_step(self, model: nn.Module, inputs: StepBatch | MmebError, *_: Any, **__: Any) -> Tensor:
+        if isinstance(inputs, MmebError):
+            raise inputs
         model.train()
-        device = self.args.device
-        queries = model(inputs["query"].to(device))
-        candidates = model(inputs["candidate"].to(device))
-        loss = info_nce(queries, candidates, inputs["same"].to(device), self._recipe.temperature)
-        self.accelerator.backward(loss)
-        accuracy = (queries @ candidates.T).argmax(dim=1) == torch.arange(len(queries))
-        self._stop_agreed = self._stop.made
-        self._window.add({"loss": loss.item(), "accuracy": accuracy.float().mean().item(), "items": 2 * len(queries)})
-        if not torch.isfinite(loss):
-            raise MmebError("The loss is no longer finite: train with a lower learning rate or a higher temperature.")
-        return loss.detach()
+        outcome = contrastive_step(
+            model,
+            inputs,
+            self._recipe,
+            self.accelerator,
+            stop=self._stop.made,
+            skip_bad_rows=self._settings.skip_bad_rows,
+        )
+        if not math.isfinite(outcome.loss):
+            raise self._not_finite("loss")
+        self._stop_agreed = outcome.stop
+        self._window.add(
+            {
+                "loss": outcome.loss,
+                **asdict(outcome.measures),
+                "temperature": outcome.temperature,
+                "items": outcome.items,
+                "tokens": outcome.tokens,
+                "skipped_rows": len(outcome.dead_rows),
+            }
+        )
+        return torch.tensor(outcome.loss, device=self.args.device)
+
+    def _not_finite(self, what: str) -> MmebError:
+        step = self.state.global_step
+        rows = [self._subsets[subset].origin(row) for subset, row in next(iter(self._draws(step))).rows]
+        found = checkpoint.checkpoints(self._settings.output)
+        kept = f"{found[-1].name} is the last good one" if found else "there is no checkpoint yet"
+        return MmebError(
+            f"The {what} of step {step + 1} is no longer finite, in a batch of {len(rows)} rows that begins with "
+            f"{'; '.join(rows[:3])}: look at these rows, or train with a lower learning rate or a higher temperature; "
+            f"{kept}."
+        )
 
     def _get_num_items_in_batch(self, *_: Any) -> None:
         """The loss is a mean over the global batch: nothing is left to be scaled."""
 
+    def floating_point_ops(self, inputs: StepBatch) -> int:
+        return 0  # the library would estimate it from tokens that it looks for in vain
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         norm = float(super()._get_grad_norm(model, grad_norm))
+        if not math.isfinite(norm):
+            raise self._not_finite("gradient")
         self._window.add({"grad_norm": norm})
         return norm
 
@@ -173,7 +195,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             self.control.should_training_stop = True
 
     def _save_checkpoint(self, *_: Any) -> None:
-        first_alone(self._write_checkpoint)
+        self._processes.on_first(self._write_checkpoint)
 
     def _write_checkpoint(self) -> None:
         output = self._settings.output

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from mmeb.data.train import TrainPair
+from mmeb.data.train import TrainSubset
 from mmeb.errors import MmebError
+from mmeb.evaluation.distributed import joined
+from mmeb.evaluation.stop import listening
 from mmeb.models.base import EmbeddingModel
 from mmeb.training import checkpoint
-from mmeb.training.collective import first_alone
 from mmeb.training.loop import ContrastiveTrainer, Evaluate, Save
 from mmeb.training.monitor import Monitor
 from mmeb.training.recipe import Recipe
 from mmeb.training.settings import RunSettings
-from mmeb.training.stop import listening
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -27,8 +27,9 @@ _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with
 class TrainOutcome:
     """What a run came to.
 
-    `resumed` is the step that it went on from, 0 where it began at the beginning. `log` is `log.jsonl`, lines without
-    a loss left out. `skipped_rows` counts rows that were left out for an image that can't be read.
+    `resumed` is the step that it went on from, 0 where it began at the beginning. `log` has the measures of the whole
+    run, as in `log.jsonl`; `skipped_rows` counts the rows left out of it for an image that can't be read. `seconds` are
+    those of this process.
     """
 
     steps: int
@@ -40,7 +41,7 @@ class TrainOutcome:
 
 def train(
     model: EmbeddingModel,
-    subsets: Sequence[Sequence[TrainPair]],
+    subsets: Sequence[TrainSubset],
     recipe: Recipe,
     settings: RunSettings,
     save: Save,
@@ -54,16 +55,16 @@ def train(
 
     The result depends on the model, the subsets and the recipe alone, not on the number of processes, nor on whether
     the run was broken and resumed. Raises MmebError for an output folder with another run in it, for a loss that is
-    no longer finite, for data that can't be read and for want of space; the last checkpoint then stays. Raises StoppedError
-    after a SIGTERM, with a checkpoint of that step.
+    no longer finite, for data that can't be read and for want of space; the last checkpoint then stays. Raises
+    StoppedError after a SIGTERM, with a checkpoint of that step.
     """
     started = time.perf_counter()
-    arguments = _arguments(model, recipe, settings)
+    arguments = _arguments(model, recipe, settings)  # makes the process group where there are several
     identity = checkpoint.identity(model, subsets, recipe)
-    last = first_alone(lambda: checkpoint.open_run(settings.output, identity, resume=settings.resume))
-    resumed = 0 if last is None else checkpoint.step_of(last)
-    monitor = Monitor(settings.output / checkpoint.LOG_FILE, recipe.steps, settings.progress)
-    with listening() as stop:
+    with joined() as processes, listening() as stop:
+        last = processes.on_first(lambda: checkpoint.open_run(settings.output, identity, resume=settings.resume))
+        resumed = 0 if last is None else checkpoint.step_of(last)
+        monitor = Monitor(settings.output / checkpoint.LOG_FILE, recipe.steps, settings.progress)
         trainer = ContrastiveTrainer(
             model,
             subsets,
@@ -71,21 +72,24 @@ def train(
             settings,
             identity=identity,
             resumed=resumed,
+            processes=processes,
             stop=stop,
             save=save,
             evaluate=evaluate,
             arguments=arguments,
-            callbacks=[monitor] if arguments.process_index == 0 else [],
+            callbacks=[monitor] if processes.rank == 0 else [],
         )
         try:
-            with _plain_errors(settings, resumed):
+            with _plain_errors(settings):
                 trainer.run(None if last is None else last / checkpoint.STATE)
-            first_alone(lambda: checkpoint.finish(settings.output, identity, save))
+            model.module.eval()
+            processes.on_first(lambda: checkpoint.finish(settings.output, identity, save))
         finally:
             monitor.close()
             model.module.eval()
     log = [line for line in trainer.state.log_history if "loss" in line]
-    return TrainOutcome(trainer.state.global_step, resumed, log, trainer.skipped_rows, time.perf_counter() - started)
+    skipped = int(sum(line["skipped_rows"] for line in log))
+    return TrainOutcome(trainer.state.global_step, resumed, log, skipped, time.perf_counter() - started)
 
 
 def _arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> TrainingArguments:
@@ -120,7 +124,7 @@ def _arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> 
 
 
 @contextmanager
-def _plain_errors(settings: RunSettings, resumed: int) -> Iterator[None]:
+def _plain_errors(settings: RunSettings) -> Iterator[None]:
     """What a person can mend, as one sentence."""
     try:
         yield
