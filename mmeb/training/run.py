@@ -1,128 +1,201 @@
-"""From a data folder and settings to a trained model on disk, with its recipe."""
+"""From a recipe to a trained model on disk that loads by its folder alone."""
 
 import json
 import os
-import shlex
-import time
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from mmeb.data.train import TRAIN_SUBSETS, load_train
-from mmeb.errors import MmebError
+from mmeb.data.train import TrainSubset, open_train
+from mmeb.evaluation.evaluate import evaluate
 from mmeb.evaluation.provenance import library_versions
-from mmeb.models.demo import DemoConfig, DemoModel
-from mmeb.models.registry import find_entry, load_model
-from mmeb.results.atomic import write_text
-from mmeb.training.config import TrainConfig
+from mmeb.models.base import EmbeddingModel
+from mmeb.models.manifest import MANIFEST
+from mmeb.models.options import to_json
+from mmeb.training.card import model_card
+from mmeb.training.checkpoint import LOG_FILE, refuse_overwriting
+from mmeb.training.loop import Evaluate, Save
 from mmeb.training.recipe import Recipe
+from mmeb.training.recipe_file import to_mapping
 from mmeb.training.settings import RunSettings
-from mmeb.training.trainer import train
+from mmeb.training.start import Trainable, start_model
+from mmeb.training.trainer import TrainOutcome, train
 
-RECIPE = "recipe.json"
+CARD = "README.md"
 
 
-def train_demo(
-    config: TrainConfig,
-    data: str = "demo",
-    subsets: str = "all",
-    limit: int | None = None,
-    start: str | None = None,
+@dataclass(frozen=True)
+class Prepared:
+    """A run that could begin: model, data, and the recipe as it will be followed."""
+
+    model: EmbeddingModel
+    recipe: Recipe
+    trainable: Trainable
+    subsets: Sequence[TrainSubset]
+
+    @property
+    def pairs(self) -> int:
+        return sum(map(len, self.subsets))
+
+    def __str__(self) -> str:
+        """What would be done, line by line."""
+        recipe, pairs = self.recipe, self.pairs
+        start = recipe.model or "random weights"
+        rows = [f"  {subset.name}  {len(subset):,}" + _without(subset.skipped) for subset in self.subsets]
+        epochs = recipe.steps * recipe.batch_size / pairs
+        return "\n".join(
+            [
+                f"Model: {start} ({recipe.adapter}), dimension {self.model.dim}",
+                str(self.trainable),
+                f"Data: {len(self.subsets)} subsets, {pairs:,} pairs",
+                *rows,
+                f"Steps: {recipe.steps:,} of {recipe.batch_size:,} pairs, {epochs:.2f} epochs",
+            ]
+        )
+
+
+def prepare(
+    recipe: Recipe,
     *,
-    progress: bool = False,
-) -> float:
-    """Train the demo's model and write it to `config.output`; returns the last logged loss.
+    data: str = "hub",
+    revision: str | None = None,
+    device: str | None = None,
+    offline: bool = False,
+    skip_bad_rows: bool = False,
+    weights: bool = True,
+) -> Prepared:
+    """Open the data and load the model; without `weights` only its shape, where the adapter knows how.
 
-    It starts from the model that `start` names, or from random weights. `recipe.json` beside the weights holds the
-    commands that make them again, the first one first. Raises MmebError for a mistake in the
-    settings, data that is missing, and an output folder that can't be written.
+    Raises MmebError for a mistake in the recipe, data that is missing, and a model that can't be trained.
     """
-    started = time.monotonic()
-    names = TRAIN_SUBSETS if subsets == "all" else tuple(name.strip() for name in subsets.split(","))
-    _check_output(config.output)
-    folder = _folder(data)
-    pairs = [load_train(name, folder, split=config.split, limit=limit, seed=config.seed) for name in names]
-    model, earlier = _start(start, config.seed)
-    plan = Recipe(
-        "demo",
-        batch_size=config.batch_size,
-        temperature=config.temperature,
-        steps=config.steps,
-        learning_rate=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-        schedule="cosine",
-        weight_decay=config.weight_decay,
-        seed=config.seed,
+    subsets = open_train(
+        data,
+        recipe.subsets,
+        split=recipe.split,
+        limit=recipe.limit,
+        seed=recipe.seed,
+        revision=revision,
+        offline=offline,
+        skip_bad_rows=skip_bad_rows,
     )
-    settings = RunSettings(config.output, save_every=None, progress=progress)
-    losses = [line["loss"] for line in train(model, pairs, plan, settings, model.save).log]
-    recipe = {
-        "commands": [*earlier, _command(config, data, subsets, limit, start)],
-        "data": _data_version(folder),
-        "subsets": list(names),
-        "pairs": sum(map(len, pairs)),
-        "settings": config.to_json(),
-        "loss": losses,
-        "seconds": round(time.monotonic() - started),
+    model, recipe, trainable = start_model(recipe, device=device, offline=offline, weights=weights)
+    return Prepared(model, recipe, trainable, subsets)
+
+
+def run(
+    recipe: Recipe,
+    settings: RunSettings,
+    *,
+    data: str = "hub",
+    revision: str | None = None,
+    device: str | None = None,
+    offline: bool = False,
+    command: str = "",
+) -> TrainOutcome:
+    """Train by a recipe, on `data`, and write the model to `settings.output`.
+
+    Beside the weights lie `mmeb.json`, by which `load_model` takes the folder with no further word, and a model card;
+    in every checkpoint as well. `command` is what the card shows as the way to repeat it. Raises MmebError as `prepare`
+    and `train` do.
+    """
+    refuse_overwriting(settings.output, resume=settings.resume)
+    prepared = prepare(
+        recipe, data=data, revision=revision, device=device, offline=offline, skip_bad_rows=settings.skip_bad_rows
+    )
+    if os.environ.get("RANK", "0") == "0":
+        print(prepared)
+    save = saver(prepared, settings, command)
+    scorer = evaluator(prepared.model, settings, offline) if settings.eval_every is not None else None
+    return train(prepared.model, prepared.subsets, prepared.recipe, settings, save, scorer)
+
+
+def saver(prepared: Prepared, settings: RunSettings, command: str) -> Save:
+    """What writes a model's own files to a folder: weights, manifest, card."""
+    model, recipe = prepared.model, prepared.recipe
+
+    def save(folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        if recipe.lora is None and recipe.dtype != "float32" and model.device.type == "cuda":
+            # As it computed, in half the space; the exact weights are in the checkpoint's own state.
+            whole = model.module.state_dict() if state is None else state
+            state = {
+                name: each.to(torch.bfloat16) if each.is_floating_point() else each for name, each in whole.items()
+            }
+        model.save(folder, state)
+        manifest = manifest_of(prepared, command)
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        scores = _scores(settings.output / LOG_FILE)
+        (folder / CARD).write_text(model_card(manifest, settings, scores), encoding="utf-8")
+
+    return save
+
+
+def evaluator(model: EmbeddingModel, settings: RunSettings, offline: bool) -> Evaluate:
+    """What scores the model in the middle of a run: hit@1 by task, and their mean."""
+
+    def score(step: int) -> dict[str, float]:
+        result = evaluate(
+            model,
+            settings.eval_tasks,
+            settings.eval_data,
+            settings.output / "eval" / f"step-{step}",
+            limit=settings.eval_limit,
+            workers=settings.workers,
+            offline=offline,
+            fresh=True,
+            progress=settings.progress,
+        )
+        scores = {name: task.metrics["hit@1"] for name, task in result.tasks.items()}
+        return {**scores, "mean": sum(scores.values()) / len(scores)}
+
+    return score
+
+
+def manifest_of(prepared: Prepared, command: str) -> dict[str, Any]:
+    """What `mmeb.json` says: how to load the model, and what it was made of."""
+    model, recipe = prepared.model, prepared.recipe
+    options = {
+        name: str(value) for name, value in to_json(model.options).items() if value is not None and name != "lora"
+    }
+    start = model.provenance
+    return {
+        "adapter": model.adapter,
+        "options": {**recipe.options, **options},
+        "base": start.get("base", start.get("checkpoint")),
+        "base_revision": start.get("base_revision", start.get("revision")),
+        "started_from": recipe.model,
+        "temperature": recipe.temperature,
+        "recipe": to_mapping(recipe),
+        "data": [
+            {
+                "subset": subset.name,
+                "pairs": len(subset),
+                "repository": subset.source.repository,
+                "revision": subset.source.revision,
+                "kind": subset.source.kind,
+                "fingerprint": subset.fingerprint,
+            }
+            for subset in prepared.subsets
+        ],
+        "trained_parameters": prepared.trainable.trained,
+        "parameters": prepared.trainable.all,
+        "command": command,
         "libraries": library_versions(),
+        "python": platform.python_version(),
     }
-    write_text(config.output / RECIPE, json.dumps(recipe, indent=2) + "\n")
-    return losses[-1]
 
 
-def _check_output(folder: Path) -> None:
-    """Raise MmebError, before any work is done, where the folder can't be made or written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise MmebError(f"{folder} can't be written to: give another folder with --output.")
+def _scores(log: Path) -> list[dict[str, float]]:
+    """The scores that a run has logged so far, with their steps."""
+    if not log.is_file():
+        return []
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if any(name.startswith("eval/") for name in line)]
 
 
-def _start(name: str | None, seed: int) -> tuple[DemoModel, list[str]]:
-    """The model to train, and the commands that made it."""
-    if name is None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return DemoModel.new(DemoConfig(), seed=seed, device=device), []
-    model = load_model(name, adapter="demo", dtype="float32")
-    if not isinstance(model, DemoModel):
-        raise MmebError(f"{name} is no model of the adapter demo.")
-    recipe = Path(find_entry(name).source) / RECIPE
-    return model, json.loads(recipe.read_text(encoding="utf-8"))["commands"] if recipe.is_file() else []
-
-
-def _folder(data: str) -> Path:
-    if data == "demo":
-        from mmeb.data.demo import demo_folder
-
-        return demo_folder()
-    folder = Path(data).expanduser()
-    if not folder.is_dir():
-        raise MmebError(f"There is no folder {folder}: --data takes demo, or a folder that holds MMEB-train.")
-    return folder
-
-
-def _data_version(folder: Path) -> dict[str, object]:
-    from mmeb.data.demo import DEMO_MARKER
-
-    marker = folder / DEMO_MARKER
-    return {"folder": folder.name, **(json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {})}
-
-
-def _command(config: TrainConfig, data: str, subsets: str, limit: int | None, start: str | None) -> str:
-    settings = {
-        "adapter": "demo",
-        "model": start,
-        "data": data,
-        "subsets": subsets,
-        "limit": limit,
-        "output": config.output,
-    }
-    named = {**settings, **config.to_json()}
-    del named["weight_decay"]
-    given = [
-        f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in named.items() if value is not None
-    ]
-    return " ".join(["mmeb train", *given])
+def _without(skipped: int) -> str:
+    return f" ({skipped:,} bad rows left out)" if skipped else ""

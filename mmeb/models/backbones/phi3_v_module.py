@@ -120,6 +120,10 @@ class Phi3VModule(nn.Module):
         self.model = Phi3Model(decoder_config(config))
         self.model.vision_embed_tokens = ImageEmbedding(config)
 
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """As in the library's own classes: for the layers of the decoder and of the tower alike."""
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+
     def forward(
         self,
         input_ids: Tensor,
