@@ -64,41 +64,47 @@ def command(
         click.echo(describe(model, adapter, chosen, data, revision, offline, output))
         return
 
+    from mmeb.evaluation.distributed import first_alone_speaks, joined, own_device
     from mmeb.evaluation.evaluate import default_output, evaluate
     from mmeb.leaderboard.render import run_table
     from mmeb.models.registry import load_model
     from mmeb.results.store import RunFolder
 
     folder = RunFolder(output or default_output(model))
-    loaded = load_model(
-        model,
-        adapter=adapter,
-        device=device,
-        device_map=device_map,
-        dtype=dtype,
-        options=options,
-        revision=model_revision or (None if fresh else folder.recorded_model_revision(model)),
-        offline=offline,
-    )
-    result = evaluate(
-        loaded,
-        chosen,
-        data,
-        folder.path,
-        revision=revision,
-        offline=offline,
-        limit=limit,
-        batch_size=batch_size,
-        workers=workers,
-        save_embeddings=save_embeddings,
-        fresh=fresh,
-        progress=True,
-    )
-    if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
-        return
-    click.echo(run_table(result))
-    click.echo(f"\n{_times(result)}\nResults: {folder.path}")
+    with joined() as processes, first_alone_speaks(processes):
+        own = processes.together(lambda: own_device(processes, device, device_map))
+        recorded = None if fresh else processes.on_first(lambda: folder.recorded_model_revision(model))
+        loaded = processes.once_per_node(
+            lambda: load_model(
+                model,
+                adapter=adapter,
+                device=own,
+                device_map=device_map,
+                dtype=dtype,
+                options=options,
+                revision=model_revision or recorded,
+                offline=offline,
+            )
+        )
+        result = evaluate(
+            loaded,
+            chosen,
+            data,
+            folder.path,
+            revision=revision,
+            offline=offline,
+            limit=limit,
+            batch_size=batch_size,
+            workers=workers,
+            save_embeddings=save_embeddings,
+            fresh=fresh,
+            progress=True,
+        )
+        if as_json:
+            click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+            return
+        click.echo(run_table(result))
+        click.echo(f"\n{_times(result)}\nResults: {folder.path}")
 
 
 def _times(result: "RunResult") -> str:

@@ -3,13 +3,15 @@
 import hashlib
 import shutil
 import time
+import uuid
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from mmeb.data.item import Item
 from mmeb.results.atomic import replacing
@@ -25,32 +27,39 @@ def item_key(item: Item) -> bytes:
 
 
 class VectorCache:
-    """Vectors by item, in chunks that are written aside and renamed; a folder for each task of the run.
+    """Vectors by item, in files that are written aside and renamed; a folder for each task of the run.
 
-    They belong to one run, hence to one model and one way of preprocessing: the key is the item alone.
+    They belong to one run, hence to one model and one way of preprocessing: the key is the item alone. Of several
+    processes each adds what it encodes; the first one reads, and makes one file of a task that ends.
     """
 
     def __init__(self, folder: Path, *, seconds: float = 20.0) -> None:
         """Take up what a broken run left in `folder`. New vectors are written every `seconds` and by `flush`."""
         self._folder = folder
         self._seconds = seconds
-        self._vectors: dict[bytes, tuple[Path, int]] = {}
         self._task = ""
         self._pending: dict[bytes, NDArray[np.float32]] = {}
         self._flushed = time.monotonic()
-        for chunk in sorted(folder.glob("*/*.safetensors")):
+
+    @cached_property
+    def _places(self) -> dict[bytes, tuple[Path, int]]:
+        """In which file, and which row of it, an item's vector is."""
+        places: dict[bytes, tuple[Path, int]] = {}
+        for chunk in sorted(self._folder.glob("*/*.safetensors")):
             try:
-                keys = load_file(chunk)["keys"]
-            except (SafetensorError, KeyError, OSError):
-                chunk.unlink()
+                with safe_open(chunk, framework="numpy") as file:
+                    keys = file.get_tensor("keys")
+            except (SafetensorError, OSError):
+                chunk.unlink(missing_ok=True)
                 continue
-            self._vectors.update((key.tobytes(), (chunk, row)) for row, key in enumerate(keys))
-        self._next = len(self._vectors)
+            places.update((key.tobytes(), (chunk, row)) for row, key in enumerate(keys))
+        return places
 
     def begin(self, task: str) -> None:
         """The vectors that are added from now on are this task's."""
-        self.flush()
         self._task = task
+        self._pending = {}
+        self._flushed = time.monotonic()
 
     def load(self, keys: Sequence[bytes], out: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Write the known vectors into the rows of `out`, float32 (n, dim).
@@ -60,12 +69,14 @@ class VectorCache:
         elsewhere, here = np.zeros((2, len(keys)), dtype=np.bool_)
         by_chunk: dict[Path, list[tuple[int, int]]] = {}
         for row, key in enumerate(keys):
-            if key in self._vectors:
-                chunk, position = self._vectors[key]
+            if key in self._places:
+                chunk, position = self._places[key]
                 by_chunk.setdefault(chunk, []).append((row, position))
         for chunk, places in by_chunk.items():
-            rows, positions = (list(column) for column in zip(*places, strict=True))
-            out[rows] = load_file(chunk)["vectors"][positions]
+            rows, positions = np.array(places).T
+            first, last = int(positions.min()), int(positions.max())
+            with safe_open(chunk, framework="numpy") as file:
+                out[rows] = file.get_slice("vectors")[first : last + 1][positions - first]
             (here if chunk.parent.name == self._task else elsewhere)[rows] = True
         return elsewhere, here
 
@@ -78,15 +89,26 @@ class VectorCache:
     def flush(self) -> None:
         """Write what is not yet on disk. Raises MmebError where that fails."""
         self._flushed = time.monotonic()
-        if not self._pending:
-            return
-        keys = np.frombuffer(b"".join(self._pending), dtype=np.uint8).reshape(-1, _KEY_BYTES)
-        chunk = self._folder / self._task / f"{self._next:09d}.safetensors"
+        pending, self._pending = self._pending, {}
+        if pending:
+            self._write(list(pending), np.stack(list(pending.values())))
+
+    def finish(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
+        """Keep all that the task encoded, vectors (n, dim), in one file, instead of what was written on the way."""
+        parts = list((self._folder / self._task).glob("*.safetensors"))
+        if len(keys):
+            chunk = self._write(keys, vectors)
+            self._places.update((key, (chunk, row)) for row, key in enumerate(keys))
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+    def _write(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> Path:
+        # A name of its own: other processes write here too, and those of a run that was broken off did.
+        chunk = self._folder / self._task / f"{uuid.uuid4().hex}.safetensors"
+        rows = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, _KEY_BYTES)
         with replacing(chunk) as aside:
-            save_file({"keys": keys, "vectors": np.stack(list(self._pending.values()))}, aside)
-        self._vectors.update((key, (chunk, row)) for row, key in enumerate(self._pending))
-        self._next += len(self._pending)
-        self._pending.clear()
+            save_file({"keys": rows, "vectors": np.ascontiguousarray(vectors)}, aside)
+        return chunk
 
     def remove(self) -> None:
         """Delete the folder: the run has ended."""

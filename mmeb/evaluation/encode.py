@@ -1,30 +1,38 @@
 """Items in, unit vectors out: batches of one kind, prepared in workers while the model runs."""
 
 import gc
-import multiprocessing
-import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation.batching import BatchLimit, plan_batches
 from mmeb.evaluation.cache import VectorCache, item_key
-from mmeb.models.base import Batch, EmbeddingModel
+from mmeb.evaluation.distributed import Processes
+from mmeb.evaluation.forward import Embedded, embed_batches
+from mmeb.evaluation.pipeline import Pipeline, default_workers, plain_worker_errors
+from mmeb.evaluation.stop import StoppedError, StopRequest
+from mmeb.models.base import EmbeddingModel
 
-_PREFETCH = 2  # batches that each worker prepares ahead
+_Vectors = NDArray[np.float32]
+
+_STOPPED = "Stopped on request: what is encoded is saved, and the same command again goes on from there."
 
 
 @dataclass
 class EncodeStatistics:
-    """What encoding took: seconds by part (preprocessing summed over workers), items, tokens."""
+    """What encoding took: seconds by part (preprocessing summed over workers), items, tokens.
+
+    All but `seconds_total` is summed over the processes that share the work.
+    """
 
     seconds_preprocess: float = 0.0
     seconds_forward: float = 0.0
@@ -36,41 +44,66 @@ class EncodeStatistics:
     truncated: int = 0
     batches: int = 0
 
+    def add(self, embedded: Embedded) -> None:
+        """Count a batch in; one that did not fit has taken time alone."""
+        self.seconds_preprocess += embedded.prepared.seconds
+        self.seconds_forward += embedded.seconds
+        if embedded.vectors is None:
+            return
+        batch = embedded.prepared.batch
+        self.tokens += batch.tokens
+        self.padding += batch.padding
+        self.truncated += batch.truncated
+        self.batches += 1
+
 
 @dataclass
 class Encoder:
-    """Encodes many lists of items with one model, remembering what batch size fits and what was encoded already."""
+    """Encodes many lists of items with one model, remembering what batch size fits and what was encoded already.
+
+    With several `processes` each calls it with the same items, encodes its share, and gets the vectors of all.
+    """
 
     model: EmbeddingModel
     batch_size: int | str = "auto"
     workers: int | None = None
     progress: bool = True
     cache: VectorCache | None = None
+    processes: Processes = field(default_factory=Processes)
+    stop: StopRequest = field(default_factory=StopRequest)
     _limit: BatchLimit = field(init=False)
+    _pipeline: Pipeline = field(init=False)
 
     def __post_init__(self) -> None:
-        self._limit = BatchLimit.parse(self.batch_size, self.model.device.type)
-        if self.workers is None:
-            self.workers = default_workers(self.model.device.type)
-        elif self.workers < 0:
+        device = self.model.device.type
+        self._limit = BatchLimit.parse(self.batch_size, device)
+        if self.workers is not None and self.workers < 0:
             raise MmebError(f"The number of workers is to be 0 or more, not {self.workers}.")
+        default = default_workers(device, self.processes.local_size)
+        self._pipeline = Pipeline(self.model, default if self.workers is None else self.workers)
 
-    def __call__(self, items: Sequence[Item], label: str = "items") -> tuple[NDArray[np.float32], EncodeStatistics]:
+    def __call__(self, items: Sequence[Item], label: str = "items") -> tuple[_Vectors, EncodeStatistics]:
         """Encode items, each once though it may occur often.
 
         Returns float32 unit vectors (n, dim) in the order of `items`, and what it took. Raises MmebError for an image
-        that can't be read, and where a single item does not fit into memory.
+        that can't be read, where a single item does not fit into memory, and StoppedError where `stop` is made; what
+        is encoded by then is in the cache.
         """
         started = time.perf_counter()
         keys = [item_key(item) for item in items]
         by_key = dict(zip(keys, items, strict=True))
         vectors = np.empty((len(by_key), self.model.dim), dtype=np.float32)
-        statistics = EncodeStatistics(items=len(by_key))
+        statistics = EncodeStatistics()
         if self.cache is not None:
             self.cache.begin(label)
-        self._encode_unique(list(by_key.values()), list(by_key), vectors, statistics, label)
-        if self.cache is not None:
-            self.cache.flush()
+        try:
+            reused = self._encode_unique(list(by_key.values()), list(by_key), vectors, statistics, label)
+        except BaseException:
+            if self.cache is not None:
+                self.cache.flush()
+            raise
+        statistics = _total(self.processes.gather(statistics))
+        statistics.items, statistics.reused = len(by_key), reused
         statistics.seconds_total = time.perf_counter() - started
         if len(by_key) == len(items):
             return vectors, statistics
@@ -78,77 +111,108 @@ class Encoder:
         return vectors[[row[key] for key in keys]], statistics
 
     def _encode_unique(
-        self,
-        items: list[Item],
-        keys: list[bytes],
-        vectors: NDArray[np.float32],
-        statistics: EncodeStatistics,
-        label: str,
-    ) -> None:
-        none = np.zeros(len(items), dtype=np.bool_)
-        elsewhere, here = self.cache.load(keys, vectors) if self.cache is not None else (none, none)
-        statistics.reused = int((elsewhere | here).sum())
+        self, items: list[Item], keys: list[bytes], vectors: _Vectors, statistics: EncodeStatistics, label: str
+    ) -> int:
+        """Fill `vectors`; returns how many were in the cache."""
+        cache, processes = self.cache, self.processes
+        elsewhere, here = np.zeros((2, len(items)), dtype=np.bool_)
+        if cache is not None:
+            elsewhere, here = processes.on_first(lambda: cache.load(keys, vectors))
+        known = elsewhere | here
+        held = known & (processes.rank == 0)  # the rows whose vectors are in this process
         # Planned over what this task encoded before a break, too: a resumed run forms the batches of an unbroken one.
         planned = np.flatnonzero(~elsewhere)
-        costs = np.array([self.model.cost(items[index]) for index in planned], dtype=np.int64)
-        groups = [self.model.group(items[index]) for index in planned]
-        done = elsewhere | here
-        hidden = None if self.progress else True  # None: where no person watches a terminal
-        with tqdm(total=len(items), desc=label, unit="item", leave=False, disable=hidden) as bar:
-            bar.update(int(done.sum()))
+        costs = np.zeros(len(items), dtype=np.int64)
+        costs[planned], groups = self._sizes([items[index] for index in planned])
+
+        def keep(indices: NDArray[np.intp], embedded: _Vectors) -> None:
+            vectors[indices] = embedded
+            held[indices] = True
+            if cache is not None:
+                cache.add([keys[index] for index in indices], embedded)
+
+        done = known.copy()
+        shown = self.progress and processes.rank == 0
+        with tqdm(total=len(items), desc=label, unit="item", leave=False, disable=None if shown else True) as bar:
             while not done.all():
-                batches = [planned[batch] for batch in plan_batches(costs, groups, self._limit)]
-                plan = [batch for batch in batches if not done[batch].all()]
-                for indices, batch in self._prepared(items, plan, statistics):
-                    try:
-                        embedded = self._forward(batch, statistics)
-                    except torch.OutOfMemoryError:
-                        if len(indices) == 1:
-                            name = items[indices[0]].prompt[:100]
-                            raise MmebError(
-                                f"There is not enough memory on the device for one item: {name!r}."
-                            ) from None
-                        self._limit = self._limit.halved(costs[np.searchsorted(planned, indices)])
-                        break
-                    vectors[indices] = embedded
-                    if self.cache is not None:
-                        self.cache.add([keys[index] for index in indices], embedded)
-                    bar.update(int((~done[indices]).sum()))
-                    done[indices] = True
-                if torch.cuda.is_available():
-                    gc.collect()
-                    torch.cuda.empty_cache()
+                bar.update(int(done.sum()) - bar.n)
+                batches = [planned[batch] for batch in plan_batches(costs[planned], groups, self._limit)]
+                plan = [_Planned(batch, costs[batch], items) for batch in batches if not done[batch].all()]
+                self._run(plan, keep, statistics, bar)
+                done |= np.logical_or.reduce(processes.gather(held))
+        processes.complete(vectors, held)
+        if cache is not None:
+            processes.on_first(lambda: cache.finish([keys[index] for index in planned], vectors[planned]))
+        return int(known.sum())
 
-    def _prepared(
-        self, items: list[Item], plan: list[NDArray[np.intp]], statistics: EncodeStatistics
-    ) -> Iterator[tuple[NDArray[np.intp], Batch]]:
-        """The planned batches, preprocessed in worker processes, in order."""
-        workers = min(self.workers or 0, len(plan))
-        loader = DataLoader(
-            _PlannedBatches(self.model, items, plan),
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=_PREFETCH if workers else None,
-            # Forked workers share the model's memory; none of them touches its weights or the device.
-            multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
-            pin_memory=self.model.device.type == "cuda",
+    def _sizes(self, items: list[Item]) -> tuple[NDArray[np.int64], list[Hashable]]:
+        """The items' costs (n,) and groups; each process looks at some of them."""
+        rank, size = self.processes.rank, self.processes.size
+        mine = self.processes.together(
+            lambda: [(self.model.cost(item), self.model.group(item)) for item in items[rank::size]]
         )
-        for indices, prepared in zip(plan, loader, strict=True):
-            if isinstance(prepared, MmebError):
-                raise prepared
-            statistics.seconds_preprocess += prepared.seconds
-            yield indices, prepared.batch
+        parts = self.processes.gather(mine)
+        sizes = [parts[index % size][index // size] for index in range(len(items))]
+        return np.array([cost for cost, _ in sizes], dtype=np.int64), [group for _, group in sizes]
 
-    def _forward(self, batch: Batch, statistics: EncodeStatistics) -> NDArray[np.float32]:
-        started = time.perf_counter()
-        with torch.inference_mode():
-            vectors = self.model.embed(batch.to(self.model.device)).float().cpu().numpy()
-        statistics.seconds_forward += time.perf_counter() - started
-        statistics.tokens += batch.tokens
-        statistics.padding += batch.padding
-        statistics.truncated += batch.truncated
-        statistics.batches += 1
-        return vectors
+    def _run(
+        self,
+        plan: list["_Planned"],
+        keep: Callable[[NDArray[np.intp], _Vectors], None],
+        statistics: EncodeStatistics,
+        bar: "tqdm[NoReturn]",
+    ) -> None:
+        """Encode the batches of a plan that fall to this process, and hand their indices and vectors to `keep`.
+
+        Ends early, with a smaller limit for the next plan, where a batch does not fit in one of the processes.
+        """
+        deal = self.processes.deal([int(batch.costs.max()) * len(batch.indices) for batch in plan])
+        work = ((number, plan[number].chosen()) for number in deal)
+        limit, error = self._limit, None
+        try:
+            with plain_worker_errors():
+                for embedded in embed_batches(self.model, self._pipeline(work, deal.most)):
+                    batch = plan[embedded.prepared.number]
+                    statistics.add(embedded)
+                    if embedded.vectors is None:
+                        limit = batch.smaller(limit)
+                        deal.stop()
+                        break
+                    keep(batch.indices, embedded.vectors)
+                    bar.update(deal.report(len(batch.indices)) - bar.n)
+                    if self.stop.made:
+                        raise StoppedError(_STOPPED)
+                    if deal.stopped:
+                        break
+        except Exception as raised:
+            error = raised
+            with suppress(MmebError):  # the others may be gone
+                deal.stop()
+        self.processes.agree(error)
+        if limit is not self._limit and torch.cuda.is_available():
+            gc.collect()
+            torch.cuda.empty_cache()
+        self._limit = min(self.processes.gather(limit), key=lambda each: (each.items, each.tokens or 0))
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A batch: where its items stand among all `items`, and their costs (n,)."""
+
+    indices: NDArray[np.intp]
+    costs: NDArray[np.int64]
+    items: Sequence[Item]
+
+    def chosen(self) -> list[Item]:
+        return [self.items[index] for index in self.indices]
+
+    def smaller(self, limit: BatchLimit) -> BatchLimit:
+        """The limit that halves this batch, which does not fit. Raises MmebError where it is a single item."""
+        if len(self.indices) == 1:
+            raise MmebError(
+                f"There is not enough memory on the device for one item: {self.chosen()[0].prompt[:100]!r}."
+            )
+        return limit.halved(self.costs)
 
 
 def encode(
@@ -158,44 +222,17 @@ def encode(
     batch_size: int | str = "auto",
     workers: int | None = None,
     progress: bool = False,
-) -> NDArray[np.float32]:
+) -> _Vectors:
     """Embed items with a model: float32 unit vectors (n, dim), in the order of `items`.
 
-    `workers` processes decode and preprocess while the model runs; 0 does it in this process, None chooses.
+    `workers` processes decode and preprocess while the model runs; 0 does it in this process, None chooses. Of several
+    processes under torchrun each embeds what it is given.
     """
     return Encoder(model, batch_size, workers, progress)(items)[0]
 
 
-def default_workers(device_type: str) -> int:
-    """One process per core, less the one that runs the model; at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, cores - 1)) if device_type == "cpu" else max(1, min(16, cores))
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    batch: Batch
-    seconds: float
-
-    def pin_memory(self) -> "_Prepared":
-        return _Prepared(self.batch.pin_memory(), self.seconds)
-
-
-class _PlannedBatches(Dataset[_Prepared | MmebError]):
-    """Batch by batch, preprocessed; a user's mistake comes back as a value, so that its sentence stays plain."""
-
-    def __init__(self, model: EmbeddingModel, items: list[Item], plan: list[NDArray[np.intp]]) -> None:
-        self._model = model
-        self._items = items
-        self._plan = plan
-
-    def __len__(self) -> int:
-        return len(self._plan)
-
-    def __getitem__(self, position: int) -> _Prepared | MmebError:
-        started = time.perf_counter()
-        try:
-            batch = self._model.preprocess([self._items[index] for index in self._plan[position]])
-        except MmebError as error:
-            return error
-        return _Prepared(batch, time.perf_counter() - started)
+def _total(parts: list[EncodeStatistics]) -> EncodeStatistics:
+    """The sum over processes, field by field."""
+    return EncodeStatistics(
+        **{each.name: sum(getattr(part, each.name) for part in parts) for each in fields(EncodeStatistics)}
+    )

@@ -8,15 +8,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmeb.data.eval import load_eval
+from mmeb.data.eval import load_eval, source_of
 from mmeb.data.item import EvalDataset
 from mmeb.data.sources import Source, open_source
 from mmeb.errors import MmebError
 from mmeb.evaluation.cache import VectorCache
+from mmeb.evaluation.distributed import Processes, joined, own_device
 from mmeb.evaluation.encode import Encoder
 from mmeb.evaluation.provenance import hardware, now, run_identity
 from mmeb.evaluation.ranking import rank
 from mmeb.evaluation.sanity import check_embeddings
+from mmeb.evaluation.stop import listening
 from mmeb.evaluation.verify import quick_check
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.registry import load_model
@@ -47,35 +49,65 @@ def evaluate(
     broken off are reused. `limit` takes the first rows of each task only. Returns the results of all tasks of the
     benchmark, and of one's own, that are done in the folder.
 
+    Processes that torchrun or accelerate launched, or that are in a process group, all call it with the same arguments:
+    they share the encoding, the first of them writes, and each gets the results.
+
     Raises MmebError for a mistake of the user's, for a model that fails its check, and where the folder holds another
-    run (`fresh` discards that one).
+    run (`fresh` discards that one); StoppedError where SIGTERM asked for an end, with all saved that is encoded.
     """
     chosen = get_tasks(tasks)
-    if isinstance(model, str):
-        model = load_model(model, offline=offline)
-    folder = RunFolder(Path(output) if output is not None else default_output(model.name))
-    source = open_source(data, revision=revision or _recorded_revision(folder, str(data), fresh), offline=offline)
-    identity = run_identity(model, source.describe(), limit)
-    if not fresh:
-        folder.refuse_other(identity)
-    check = quick_check(model)
-    parameters = sum(parameter.numel() for parameter in model.module.parameters())
-    run = {
-        "identity": identity,
-        "parameters": parameters,
-        "hardware": hardware(model),
-        "check": check,
-        "started": now(),
-    }
-    folder.open(run, fresh=fresh)
-    cache = VectorCache(folder.cache)
-    encoder = Encoder(model, batch_size, workers, progress, cache)
-    for task in tqdm(chosen, desc="tasks", unit="task", disable=None if progress else True):
-        _score_task(task, source, encoder, folder, limit, save_embeddings)
-    cache.remove()
-    result = collect(folder)
-    folder.write_results(result)
-    return result
+    with joined() as processes:
+        loaded = _load(model, processes, offline) if isinstance(model, str) else model
+        folder = RunFolder(Path(output) if output is not None else default_output(loaded.name))
+        pinned = processes.on_first(lambda: revision or _recorded_revision(folder, str(data), fresh))
+        source = _open(data, pinned, offline, chosen, processes)
+        identity = run_identity(loaded, source.describe(), limit)
+        processes.same(identity, "what is run")
+        if not fresh:
+            processes.on_first(lambda: folder.refuse_other(identity))
+        check = processes.together(lambda: quick_check(loaded))
+        parameters = sum(parameter.numel() for parameter in loaded.module.parameters())
+        run = {
+            "identity": identity,
+            "parameters": parameters,
+            "hardware": hardware(loaded) | {"processes": processes.size},
+            "check": check,
+            "started": now(),
+        }
+        processes.on_first(lambda: folder.open(run, fresh=fresh))
+        with listening() as stop:
+            cache = VectorCache(folder.cache)
+            encoder = Encoder(loaded, batch_size, workers, progress, cache, processes, stop)
+            shown = progress and processes.rank == 0
+            for task in tqdm(chosen, desc="tasks", unit="task", disable=None if shown else True):
+                _score_task(task, source, encoder, folder, limit, save_embeddings)
+
+        def end() -> RunResult:
+            cache.remove()
+            result = collect(folder)
+            folder.write_results(result)
+            return result
+
+        return processes.on_first(end)
+
+
+def _load(name: str, processes: Processes, offline: bool) -> EmbeddingModel:
+    device = processes.together(lambda: own_device(processes, None))
+    return processes.once_per_node(lambda: load_model(name, device=device, offline=offline))
+
+
+def _open(data: str | Path, revision: str | None, offline: bool, tasks: list[Task], processes: Processes) -> Source:
+    """The data's source, with all that is to be downloaded in place; the same commit in all processes."""
+
+    pinned = processes.on_first(lambda: open_source(data, revision=revision, offline=offline).describe().revision)
+
+    def open_and_fetch() -> Source:
+        source = open_source(data, revision=pinned, offline=offline)
+        for task in tasks:
+            source_of(task, source).row_files(task)
+        return source
+
+    return processes.once_per_node(open_and_fetch)
 
 
 def default_output(model_name: str) -> Path:
@@ -121,40 +153,49 @@ def _recorded_revision(folder: RunFolder, data: str, fresh: bool) -> str | None:
 def _score_task(
     task: Task, source: Source, encoder: Encoder, folder: RunFolder, limit: int | None, save_embeddings: bool
 ) -> None:
+    processes = encoder.processes
     started = time.perf_counter()
-    dataset = load_eval(task, source)
+    dataset = processes.together(lambda: load_eval(task, source))
     n_data = dataset.n_rows
     if limit is not None:
         dataset = dataset.head(limit)
+    processes.same(dataset.fingerprint, f"the data of {task.name}")
     seconds_data = time.perf_counter() - started
-    done = folder.read_task(task.name)
-    if (
-        done is not None
-        and done.provenance["data"]["fingerprint"] == dataset.fingerprint
-        and (folder.has_embeddings(task.name) or not save_embeddings)
-    ):
-        return
 
+    def is_done() -> bool:
+        done = folder.read_task(task.name)
+        return (
+            done is not None
+            and done.provenance["data"]["fingerprint"] == dataset.fingerprint
+            and (folder.has_embeddings(task.name) or not save_embeddings)
+        )
+
+    if processes.on_first(is_done):
+        return
     vectors, statistics = encoder([*dataset.queries, *dataset.candidates], task.name)
-    queries, candidates = vectors[: len(dataset.queries)], vectors[len(dataset.queries) :]
-    embeddings = {
-        "queries": check_embeddings(queries, f"{task.name}: the queries"),
-        "candidates": check_embeddings(candidates, f"{task.name}: the candidates"),
-    }
-    started = time.perf_counter()
-    ranks = rank(queries, candidates, dataset.query_ids, dataset.candidate_ids)
-    seconds = {
-        "data": round(seconds_data, 3),
-        "preprocess": round(statistics.seconds_preprocess, 3),
-        "forward": round(statistics.seconds_forward, 3),
-        "encode": round(statistics.seconds_total, 3),
-        "rank": round(time.perf_counter() - started, 3),
-    }
-    encoding = {key: value for key, value in asdict(statistics).items() if not key.startswith("seconds")}
-    provenance = {**_data_provenance(dataset), "embeddings": embeddings, "encoding": encoding, "seconds": seconds}
-    if save_embeddings:
-        folder.write_embeddings(task.name, query=queries, candidate=candidates)
-    folder.write_task(task_result(task.name, ranks, n_data, provenance), ranks)
+
+    def write() -> None:
+        queries, candidates = vectors[: len(dataset.queries)], vectors[len(dataset.queries) :]
+        embeddings = {
+            "queries": check_embeddings(queries, f"{task.name}: the queries"),
+            "candidates": check_embeddings(candidates, f"{task.name}: the candidates"),
+        }
+        started = time.perf_counter()
+        ranks = rank(queries, candidates, dataset.query_ids, dataset.candidate_ids)
+        seconds = {
+            "data": round(seconds_data, 3),
+            "preprocess": round(statistics.seconds_preprocess, 3),
+            "forward": round(statistics.seconds_forward, 3),
+            "encode": round(statistics.seconds_total, 3),
+            "rank": round(time.perf_counter() - started, 3),
+        }
+        encoding = {key: value for key, value in asdict(statistics).items() if not key.startswith("seconds")}
+        provenance = {**_data_provenance(dataset), "embeddings": embeddings, "encoding": encoding, "seconds": seconds}
+        if save_embeddings:
+            folder.write_embeddings(task.name, query=queries, candidate=candidates)
+        folder.write_task(task_result(task.name, ranks, n_data, provenance), ranks)
+
+    processes.on_first(write)
 
 
 def task_result(task: str, ranks: Ranks, n_data: int, provenance: dict[str, Any]) -> TaskResult:

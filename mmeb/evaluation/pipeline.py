@@ -1,0 +1,147 @@
+"""Batches that are prepared in worker processes while the model runs."""
+
+import multiprocessing
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from mmeb.data.item import Item
+from mmeb.errors import MmebError
+from mmeb.evaluation.stop import leave_to_parent
+from mmeb.models.base import Batch, EmbeddingModel
+
+_Work = tuple[int, list[Item]]  # a batch's number and its items
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A preprocessed batch, its number, and the seconds that it took."""
+
+    number: int
+    batch: Batch
+    seconds: float
+
+    def pin_memory(self) -> "Prepared":
+        return Prepared(self.number, self.batch.pin_memory(), self.seconds)
+
+
+class Pipeline:
+    """Preprocesses with a model's own `preprocess`, in workers that are forked once and kept."""
+
+    def __init__(self, model: EmbeddingModel, workers: int) -> None:
+        self._model = model
+        self._workers = workers
+        self._queue = _Queue()
+        self._loader: DataLoader[Prepared | MmebError] | None = None
+
+    def __call__(self, work: Iterable[_Work], most: int) -> Iterator[Prepared]:
+        """The batches of `work`, as they are ready; it is asked for the next only as workers become free.
+
+        `most` is about how many there will be: no more workers are made than that. Raises MmebError for an image that
+        can't be read, and where a worker lacks shared memory; to be used within `plain_worker_errors`.
+        """
+        workers = min(self._workers, most)
+        if self._loader is None or self._loader.num_workers < workers:
+            self._loader = self._make_loader(workers)
+        self._queue.work = work
+        for prepared in self._loader:
+            if isinstance(prepared, MmebError):
+                raise prepared
+            yield prepared
+
+    def _make_loader(self, workers: int) -> DataLoader[Prepared | MmebError]:
+        return DataLoader(
+            _Preprocessing(self._model),
+            sampler=self._queue,
+            batch_size=None,
+            num_workers=workers,
+            # Each worker has one batch in hand; few workers have one more waiting.
+            prefetch_factor=(2 if workers < 3 else 1) if workers else None,
+            persistent_workers=workers > 0,
+            # Forked workers share the model's memory; none of them touches its weights or the device.
+            multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
+            worker_init_fn=leave_to_parent,
+            pin_memory=self._model.device.type == "cuda",
+            in_order=False,
+        )
+
+
+def default_workers(device_type: str, processes: int = 1) -> int:
+    """One process per core, less the ones that run the model; at most 16. `processes` share this machine's cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // processes
+    return max(1, min(16, share - 1 if device_type == "cpu" else share))
+
+
+class _Queue(Sampler[_Work]):
+    """What the workers are given next; the loader asks for it batch by batch."""
+
+    def __init__(self) -> None:
+        self.work: Iterable[_Work] = ()
+
+    def __iter__(self) -> Iterator[_Work]:
+        return iter(self.work)
+
+
+class _Preprocessing(Dataset[Prepared | MmebError]):
+    """Work in, a batch out; a user's mistake comes back as a value, so that its sentence stays plain."""
+
+    def __init__(self, model: EmbeddingModel) -> None:
+        self._model = model
+
+    def __getitem__(self, work: _Work) -> Prepared | MmebError:
+        number, items = work
+        started = time.perf_counter()
+        try:
+            batch = self._model.preprocess(items)
+        except MmebError as error:
+            return error
+        seconds = time.perf_counter() - started
+        if get_worker_info() is not None and (refused := _share(batch)) is not None:
+            return refused
+        return Prepared(number, batch, seconds)
+
+
+def _share(batch: Batch) -> MmebError | None:
+    """Move a batch to shared memory here, where a failure can be told: the loader's own thread would hang on it."""
+    try:
+        for tensor in batch.inputs.values():
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError) as error:
+        return _no_shared_memory(str(error))
+    return None
+
+
+def _no_shared_memory(error: str) -> MmebError:
+    reason = re.search(r":\s*([^:<>]+ \(\d+\))", error)
+    return MmebError(
+        f"A worker can't write a batch to shared memory ({reason[1] if reason else error.splitlines()[0]}): give "
+        "/dev/shm more room (docker run --shm-size), or take a smaller --batch-size, fewer --workers or --workers 0."
+    )
+
+
+@contextmanager
+def plain_worker_errors() -> Iterator[None]:
+    """Say in plain words that a worker is dead: the loader tells it wherever the main thread is at that moment."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        killed = re.search(
+            r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (?:is killed by signal: ([\w ]+)|exited)", str(error)
+        )
+        if killed is None:
+            raise
+        if killed[1] == "Bus error":
+            raise _no_shared_memory("the system ended it with a bus error") from error
+        raise MmebError(
+            f"A worker process that prepares batches was killed ({killed[1] or 'it ended'}): often memory ran out, and "
+            "fewer --workers take less. What is encoded is saved, the same command again goes on from there."
+        ) from error

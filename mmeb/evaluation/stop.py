@@ -1,0 +1,48 @@
+"""The end of a run on request: SIGTERM lets the batch end, what is encoded is saved, and then it is obeyed."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from mmeb.errors import MmebError
+
+
+class StoppedError(MmebError):
+    """The run ended early because it was asked to; the message says what is saved, and how to go on."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+class StopRequest:
+    """Whether this process was asked to stop."""
+
+    def __init__(self) -> None:
+        self.made = False
+
+    def make(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Take SIGTERM for a request, where nobody else handles it.
+
+    Python handles signals in the main thread alone: elsewhere no request is ever made.
+    """
+    request = StopRequest()
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield request
+        return
+    signal.signal(signal.SIGTERM, request.make)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def leave_to_parent(worker: int = 0) -> None:
+    """Let a worker process outlive a SIGTERM to the whole group: it ends with its parent, which finishes the batch."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
