@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -121,9 +122,21 @@ def index_archive(path: Path) -> Iterator[ArchiveImage]:
 
     Raises MmebError for an archive that is cut off or is none.
     """
-    try:
+    with _plain_errors(path):
         members = _zip_members(path) if path.suffix == ".zip" else _tar_members(plain_tar(path))
         yield from (member for member in members if not is_macos_twin(member.name))
+
+
+def zip_infos(path: Path) -> list[zipfile.ZipInfo]:
+    """The members of a zip as its directory has them; macOS twins are left out. Raises as `index_archive` does."""
+    with _plain_errors(path), zipfile.ZipFile(path) as archive:
+        return [info for info in archive.infolist() if not info.is_dir() and not is_macos_twin(info.filename)]
+
+
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (zipfile.BadZipFile, tarfile.TarError) as error:
         raise _damaged(path, error) from None
     except OSError as error:

@@ -1,44 +1,18 @@
 """Fetch the rows and images of some tasks from the hub before a run needs them."""
 
 import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mmeb.data import hub
-from mmeb.data.archives import plain_tar
+from mmeb.data.item import DataSource
+from mmeb.data.remote import RemoteFile, fetch_all
 from mmeb.data.sources import DOWNLOAD_MARKER, HUB_REPOSITORIES, HubSource, open_source, row_files
+from mmeb.data.train_hub import TrainHub
+from mmeb.data.train_subsets import choose_subsets
 from mmeb.errors import MmebError
 from mmeb.results.atomic import write_text
 from mmeb.tasks import Task
-
-_UNPACKED = 2  # a gzipped tar of photos, decompressed, is at most about this much larger than itself
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file on the hub, and the folder that it goes to; None is the hub's own cache. `size` is in bytes."""
-
-    repository: str
-    commit: str
-    file: str
-    size: int
-    folder: Path | None
-
-    @property
-    def path(self) -> Path:
-        return hub.place(self.repository, self.commit, self.file, self.folder)
-
-    @property
-    def missing_bytes(self) -> int:
-        """What is still to be written for it: what has not arrived, and the plain copy of a gzipped tar."""
-        arrived = hub.fetched_bytes(self.repository, self.commit, self.file, self.folder)
-        packed = self.file.endswith((".tar.gz", ".tgz"))
-        left = 0 if self.path.is_file() else self.size - arrived
-        return left + (_UNPACKED * self.size if packed and not self.path.with_suffix("").is_file() else 0)
 
 
 def download(
@@ -64,14 +38,10 @@ def download(
         found = [path for task in tasks for path in source.row_files(task)]
         return [*found, *source.images.archives]
     files = plan(source, tasks, output)
-    _check_space(files)
-    for file in tqdm(files, desc="files", unit="file", disable=None):
-        hub.fetch(file.repository, file.commit, file.file, offline=False, folder=file.folder)
-        if file.file.endswith((".tar.gz", ".tgz")):
-            plain_tar(file.path)
+    paths = fetch_all(files)
     if output is not None:
-        _mark(source, output)
-    return [file.path for file in files]
+        _mark(source.describe(), output)
+    return paths
 
 
 def plan(source: HubSource, tasks: Sequence[Task], output: Path | None) -> list[RemoteFile]:
@@ -81,7 +51,7 @@ def plan(source: HubSource, tasks: Sequence[Task], output: Path | None) -> list[
         None if output is None else output / repository.split("/")[1] for repository in (names.rows, names.images)
     )
     if output is not None:
-        _check_marker(source, output)
+        _check_marker(source.describe(), output)
     chosen: dict[str, int] = {}
     for task in tasks:
         files = row_files(source.listing, task)
@@ -96,28 +66,39 @@ def plan(source: HubSource, tasks: Sequence[Task], output: Path | None) -> list[
     return [*planned, RemoteFile(names.images, source.images_commit, names.images_file, size, images_folder)]
 
 
-def _check_space(files: Sequence[RemoteFile]) -> None:
-    needed = sum(file.missing_bytes for file in files)
-    place = next(parent for parent in files[0].path.parents if parent.is_dir())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise MmebError(
-            f"The download needs {needed / 1e9:.1f} GB, and {place} has {free / 1e9:.1f} GB free: make room, or choose "
-            "another place with --output or HF_HOME."
-        )
-
-
-def _marker(source: HubSource, output: Path) -> tuple[Path, str]:
+def download_train(
+    subsets: Sequence[str] = ("all",),
+    *,
+    split: str = "original",
+    output: Path | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> list[Path]:
+    """Fetch one split and the images of some of MMEB-train's subsets, and return the files; as `download` does."""
+    source = TrainHub.open(revision, offline=offline)
+    names = [name for name, _ in choose_subsets(subsets, [source])]
+    if source.offline:
+        return [path for name in names for path in source.local_files(name, split)]
     described = source.describe()
-    path = output / source.repository.rows.split("/")[1] / DOWNLOAD_MARKER
-    return path, json.dumps({"repository": described.repository, "revision": described.revision}, indent=2) + "\n"
+    folder = None if output is None else output / described.repository.split("/")[1]
+    if output is not None:
+        _check_marker(described, output)
+    paths = source.fetch(names, split, folder)
+    if output is not None:
+        _mark(described, output)
+    return paths
 
 
-def _mark(source: HubSource, output: Path) -> None:
+def _marker(source: DataSource, output: Path) -> tuple[Path, str]:
+    path = output / source.repository.split("/")[1] / DOWNLOAD_MARKER
+    return path, json.dumps({"repository": source.repository, "revision": source.revision}, indent=2) + "\n"
+
+
+def _mark(source: DataSource, output: Path) -> None:
     write_text(*_marker(source, output))
 
 
-def _check_marker(source: HubSource, output: Path) -> None:
+def _check_marker(source: DataSource, output: Path) -> None:
     path, content = _marker(source, output)
     if path.is_file() and path.read_text(encoding="utf-8") != content:
         raise MmebError(f"{output} holds another revision, as {path} says: choose another --output.")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mmeb.data.item import DataSource, Item, Role
 from mmeb.data.train_images import TrainImages
 from mmeb.data.train_rows import TrainRows, read_train_rows
-from mmeb.data.train_sources import SPLITS, TRAIN_SUBSETS, TrainSource, choose_subsets, open_train_sources
+from mmeb.data.train_sources import open_train_sources
+from mmeb.data.train_subsets import SPLITS, TRAIN_SUBSETS, TrainSource, choose_subsets
 from mmeb.errors import MmebError
 from mmeb.tasks import TASKS, Prompt
 
@@ -113,7 +114,10 @@ def open_train(
     if split not in SPLITS:
         raise MmebError(f"There is no split {split!r}: MMEB-train has {' and '.join(SPLITS)}.")
     sources = open_train_sources(data, revision=revision, offline=offline)
-    return [_open(name, source, split, limit, seed, skip_bad_rows) for name, source in choose_subsets(subsets, sources)]
+    chosen = choose_subsets(subsets, sources)
+    for source in sources:
+        source.prepare([name for name, own in chosen if own is source], split)
+    return [_open(name, source, split, limit, seed, skip_bad_rows) for name, source in chosen]
 
 
 def _open(name: str, source: TrainSource, split: str, limit: int | None, seed: int, skip_bad_rows: bool) -> TrainSubset:

@@ -1,5 +1,6 @@
 """The images of training data, found when they are asked for: a million names in tens of megabytes."""
 
+import zipfile
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from mmeb.data.archives import ZipImage, index_archive
+from mmeb.data.archives import ZipImage, zip_infos
 from mmeb.data.images import FileImage, ImageRef
 from mmeb.data.stores import canonical, check_path
 from mmeb.errors import MmebError
@@ -73,6 +74,13 @@ class SubsetImages:
         return None if self.archive is None else ZipIndex.of(self.archive)
 
 
+def check_archive(archive: Path) -> Path:
+    """The archive. Raises MmebError where it is no zip, as a broken download leaves it; looks at its end alone."""
+    if not zipfile.is_zipfile(archive):
+        raise MmebError(f"The archive {archive} is cut off or damaged: delete it and download it again.")
+    return archive
+
+
 @dataclass(frozen=True, eq=False)
 class OwnImages:
     """The images of a user's own rows, by paths relative to the folder of the rows' file, or absolute."""
@@ -102,9 +110,12 @@ class ZipIndex:
 
     @classmethod
     def of(cls, archive: Path) -> "ZipIndex":
-        members = sorted(index_archive(archive), key=lambda member: canonical(member.name))
-        places = [tuple(getattr(member, field) for field in _PLACE.names or ()) for member in members]
-        names = pa.array([member.name for member in members], pa.large_string())
+        infos = sorted(zip_infos(archive), key=lambda info: canonical(info.filename))
+        places = [
+            (info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type, info.flag_bits & 1)
+            for info in infos
+        ]
+        names = pa.array([info.filename for info in infos], pa.large_string())
         return cls(archive, names, np.array(places, _PLACE))
 
     def find(self, path: str, origin: str) -> ZipImage | None:

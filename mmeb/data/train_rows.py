@@ -1,4 +1,4 @@
-"""Training rows in columns: a million of them open in seconds, and no Python object is made of one before it is asked for.
+"""Training rows in columns: a million of them open in seconds, and no object is made of one before it is asked for.
 
 The columns are MMEB-train's. A cell of the user's own data may hold a list where a row has several positives or
 negatives; the lists of texts and images run side by side, and a lone one goes with each of the other. An empty string
@@ -63,8 +63,7 @@ class TrainRows:
         return len(self.numbers)
 
     def take(self, rows: Numbers) -> "TrainRows":
-        sides = (side.take(rows) for side in (self.query, self.positive, self.negative))
-        return TrainRows(*sides, self.numbers[rows])
+        return TrainRows(self.query.take(rows), self.positive.take(rows), self.negative.take(rows), self.numbers[rows])
 
     @cached_property
     def target_ids(self) -> Numbers:
@@ -74,7 +73,8 @@ class TrainRows:
             column.take(first).dictionary_encode().indices.to_numpy().astype(np.int64)
             for column in (self.positive.texts, self.positive.paths)
         )
-        return pd.factorize(texts * (paths.max(initial=0) + 1) + paths)[0].astype(np.int64)
+        ids: Numbers = pd.factorize(texts * (paths.max(initial=0) + 1) + paths)[0].astype(np.int64)
+        return ids
 
     @cached_property
     def fingerprint(self) -> str:
@@ -91,24 +91,35 @@ class TrainRows:
 def read_train_rows(files: Sequence[Path], name: str) -> TrainRows:
     """Read a subset's rows from parquet or JSONL files, shards in order.
 
-    Raises MmebError, naming subset and row, for a file that can't be read, a column that is missing or holds no
-    strings, and lists of texts and images of different length. Columns of negatives may be missing.
+    Raises MmebError, naming subset and row, for a file that can't be read, a column that is missing, misspelt or holds
+    no strings, and lists of texts and images of different length. Columns that stay empty may be missing.
     """
     tables = [read_table(file) for file in files]
     for file, table in zip(files, tables, strict=True):
-        for column in ("qry", "pos_text"):
-            if column not in table.column_names and f"{column.split('_')[0]}_image_path" not in table.column_names:
-                raise MmebError(f"{name}: {file} has no column {column!r}.")
+        _check_columns(table.column_names, file, name)
     try:
-        parts = [[_cells(table, *COLUMNS[at : at + 2], name) for at in (0, 2, 4)] for table in tables]
+        query, positive, negative = (
+            _joined([_cells(table, *columns, name) for table in tables])
+            for columns in zip(COLUMNS[::2], COLUMNS[1::2], strict=True)
+        )
     except (pa.ArrowException, TypeError) as error:
         raise MmebError(f"{name}: {files[0]} does not hold strings, or lists of them: {error}") from None
-    rows = TrainRows(*(_joined(cells) for cells in zip(*parts, strict=True)), np.arange(sum(map(len, tables))))
+    rows = TrainRows(query, positive, negative, np.arange(sum(map(len, tables))))
     if not len(rows):
         raise MmebError(f"{name}: {files[0]} has no rows.")
     if several := np.flatnonzero(rows.query.counts > 1).tolist():
         raise MmebError(f"{name}, row {several[0]}: a row has one query, not {rows.query.counts[several[0]]}.")
     return rows
+
+
+def _check_columns(columns: Sequence[str], file: Path, name: str) -> None:
+    for text, path in (COLUMNS[:2], COLUMNS[2:4]):
+        if text not in columns and path not in columns:
+            raise MmebError(f"{name}: {file} has no column {text!r}; the columns are {', '.join(COLUMNS)}.")
+    # A column of another name may hold anything, but not what looks like a misspelt one: it would be left out unseen.
+    for column in columns:
+        if column not in COLUMNS and column.lower().startswith(("qry", "query", "pos", "neg")):
+            raise MmebError(f"{name}: {file} has a column {column!r}, which is none of {', '.join(COLUMNS)}.")
 
 
 def within(counts: Numbers) -> Numbers:

@@ -11,9 +11,10 @@ Numbers = NDArray[np.int64]
 def draw_groups(targets: Numbers, sizes: Iterator[int], seed: tuple[int, ...]) -> Iterator[Numbers]:
     """The rows of one group for each of `sizes`: int64 (size,), indices into `targets` (n_rows,).
 
-    Every row is drawn once before any is drawn again; a group may span the end of a pass. Within a pass, each target's
-    rows are dealt out evenly: no group has two of them if there are at least as many groups in the pass as rows of the
-    target, else the groups' numbers of them differ by at most one. All follows from the seed. No size may exceed n_rows.
+    The sizes are endless, differ by one at most, and none exceeds n_rows. Every row is drawn once before any is drawn
+    again; a group may span the end of such a pass. Within a pass, each target's rows are dealt out evenly: no group has
+    two of them if there are at least as many whole groups as rows of the target, else the whole groups' numbers of them
+    differ by one at most. All follows from the seed.
     """
     targets = np.unique(targets, return_inverse=True)[1]
     begun, missing, number = np.zeros(0, np.int64), 0, 0
@@ -39,7 +40,7 @@ def draw_groups(targets: Numbers, sizes: Iterator[int], seed: tuple[int, ...]) -
 
 
 def _fill(pool: Numbers, begun: Numbers, count: int) -> Numbers:
-    """Positions of `count` of the targets in `pool` (n,), those that repeat the least among them and those in `begun`."""
+    """Positions of `count` targets of `pool` (n,): those that repeat each other and `begun` the least."""
     order = np.argsort(pool, kind="stable")
     ordered = pool[order]
     earlier = np.empty(len(pool), np.int64)

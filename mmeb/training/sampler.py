@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, repeat
-from random import Random
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 
 from mmeb.data.train import TRAIN_SUBSETS
 from mmeb.errors import MmebError
@@ -100,7 +98,7 @@ class BatchSampler:
         return (int(parts[number]) for parts in self._parts() if parts[number])
 
     def _parts(self) -> Iterator[NDArray[np.int64]]:
-        """How many parts of a batch each subset gives (n_subsets,), step after step; their shares, rounded by chance."""
+        """Step after step, how many parts of a batch each subset gives (n_subsets,): its share, rounded by chance."""
         edges = np.cumsum(self._shares)
         edges[-1] = self.batch_size // self._part
         for chunk in count():
@@ -116,7 +114,8 @@ class BatchSampler:
     def _shares(self) -> NDArray[np.float64]:
         """(n_subsets,), how many parts of a batch each subset gives on average."""
         pairs = np.array([len(subset.target_ids) * self.weights.get(subset.name, 1) for subset in self.subsets])
-        return pairs / pairs.sum() * (self.batch_size // self._part)
+        shares: NDArray[np.float64] = pairs / pairs.sum() * (self.batch_size // self._part)
+        return shares
 
 
 # What a subset has to fill, and what to lower where it can't.
@@ -125,34 +124,3 @@ _LEAST = {
     "interleaved": ("a part of {}", "--interleave"),
     "mixed": ("its share of {} in a batch", "--batch-size"),
 }
-
-
-class HomogeneousSampler(Sampler[list[int]]):
-    """Batches of one subset each, drawn by chance in proportion to its pairs; all of it follows from the seed.
-
-    `sizes` are the subsets' numbers of pairs, which are numbered one after another. Within a subset every pair is seen
-    once before any is seen again. Raises MmebError for a subset that is smaller than a batch.
-    """
-
-    def __init__(self, sizes: Sequence[int], batch_size: int, steps: int, seed: int) -> None:
-        if (smallest := min(sizes)) < batch_size:
-            raise MmebError(f"A subset has {smallest} pairs, which is less than a batch of {batch_size}.")
-        self._sizes = list(sizes)
-        self._starts = [sum(sizes[:position]) for position in range(len(sizes))]
-        self._batch_size = batch_size
-        self._steps = steps
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __iter__(self) -> Iterator[list[int]]:
-        rng = Random(self._seed)
-        left: list[list[int]] = [[] for _ in self._sizes]
-        for _ in range(self._steps):
-            (subset,) = rng.choices(range(len(self._sizes)), self._sizes)
-            if len(left[subset]) < self._batch_size:
-                start = self._starts[subset]
-                left[subset] = rng.sample(range(start, start + self._sizes[subset]), self._sizes[subset])
-            yield left[subset][: self._batch_size]
-            left[subset] = left[subset][self._batch_size :]
