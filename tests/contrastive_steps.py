@@ -34,8 +34,10 @@ def reference(name: str) -> Any:
     return json.loads((GOLDEN / f"train/{name}.json").read_text())
 
 
-def golden_model(name: str) -> EmbeddingModel:
-    return load_model(str(GOLDEN / "ckpt" / name), adapter=ADAPTERS[name], dtype="float32", options=_OPTIONS[name])
+def golden_model(name: str, **options: str) -> EmbeddingModel:
+    """A tiny checkpoint, with the options of the reference's steps unless others are given."""
+    chosen = _OPTIONS[name] | options
+    return load_model(str(GOLDEN / "ckpt" / name), adapter=ADAPTERS[name], dtype="float32", options=chosen)
 
 
 def with_lora(model: EmbeddingModel, *, dora: bool = False, dropout: float = 0.0) -> EmbeddingModel:

@@ -91,7 +91,7 @@ def contrastive_step(
     return StepOutcome(
         loss=loss.item(),
         measures=measure(queries, candidates, targets, masked),
-        temperature=float(temperature),
+        temperature=temperature if isinstance(temperature, float) else temperature.item(),
         items=batch.pairing.n_items,
         tokens=gathered.tokens,
         dead_rows=tuple((~alive).nonzero().flatten().tolist()),

@@ -1,0 +1,261 @@
+"""A step in sub-batches has the gradient of the whole batch, whatever the model drops out, adapts or recomputes."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from contrastive_steps import (
+    Gradients,
+    assert_equal_gradients,
+    golden_model,
+    golden_pairs,
+    gradients,
+    make_step,
+    take_step,
+    with_lora,
+)
+from torch import nn
+
+from mmeb.data.item import Item, Role
+from mmeb.data.train import TrainPair
+from mmeb.errors import MmebError
+from mmeb.models.base import EmbeddingModel
+from mmeb.models.demo import DemoConfig, DemoModel
+from mmeb.training.embedder import Embedder
+from mmeb.training.grad_cache import contrastive_step
+from mmeb.training.loss import info_nce
+from mmeb.training.recipe import Recipe
+
+RECIPE = Recipe("qwen2-vl", batch_size=6, temperature=0.1, symmetric=True)
+# Questions on images, captions, and images with a change: images and texts on both sides, and two hard negatives.
+PAIRS = golden_pairs()[:6]
+
+
+def _demo() -> EmbeddingModel:
+    return DemoModel.new(DemoConfig(dim=32, layers=2), seed=0, device=torch.device("cpu"))
+
+
+def _checkpointed(model: EmbeddingModel) -> EmbeddingModel:
+    model.module.gradient_checkpointing_enable(  # type: ignore[operator]
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+    return model
+
+
+MODELS: dict[str, Callable[[], EmbeddingModel]] = {
+    "demo": _demo,
+    "phi3_v": lambda: golden_model("phi3_v", num_crops="1"),
+    "qwen2_vl": lambda: golden_model("qwen2_vl"),
+    "lora": lambda: with_lora(golden_model("qwen2_vl")),
+    "dora": lambda: with_lora(golden_model("phi3_v", num_crops="1"), dora=True),
+    "checkpointing": lambda: _checkpointed(with_lora(golden_model("qwen2_vl"))),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> EmbeddingModel:
+    return MODELS[request.param]()
+
+
+def _plainly(model: EmbeddingModel, recipe: Recipe) -> tuple[float, Gradients]:
+    """Loss and gradient by the book: all items embedded in one graph, one backward pass."""
+    embedder = Embedder(model).train()
+    embedder.zero_grad()
+    batch = make_step(model, PAIRS, recipe)
+    vectors = torch.zeros(batch.pairing.n_items, model.dim)
+    for subs in batch.rounds:
+        for sub in subs:
+            vectors = vectors.index_add(0, torch.from_numpy(sub.items), embedder([sub.batch], [sub.seed])[0][0])
+    pairing = batch.pairing
+    loss = info_nce(
+        vectors[pairing.queries],
+        vectors[pairing.candidates],
+        torch.arange(len(pairing.queries)),
+        torch.from_numpy(pairing.same),
+        recipe.temperature,
+        symmetric=recipe.symmetric,
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item(), gradients(embedder)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, None])
+def test_the_gradient_of_sub_batches_is_that_of_the_whole(model: EmbeddingModel, size: int | None) -> None:
+    loss, whole = _plainly(model, RECIPE)
+    outcome, cached = take_step(model, PAIRS, replace(RECIPE, sub_batch_size=size))
+    assert outcome.loss == pytest.approx(loss, rel=1e-5)
+    assert_equal_gradients(cached, whole)
+
+
+def _dropping(name: str, *, dropout: float = 0.3) -> EmbeddingModel:
+    if name == "dora":
+        return with_lora(golden_model("phi3_v", num_crops="1"), dora=True, dropout=dropout)
+    model = with_lora(golden_model("qwen2_vl"), dropout=dropout)
+    return _checkpointed(model) if name == "checkpointing" else model
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "checkpointing"])
+def test_both_passes_drop_the_same_units(name: str) -> None:
+    model, recipe = _dropping(name), replace(RECIPE, sub_batch_size=2)
+    loss, whole = _plainly(model, recipe)
+    outcome, cached = take_step(model, PAIRS, recipe)
+    assert outcome.loss == pytest.approx(loss, rel=1e-6)
+    assert_equal_gradients(cached, whole)
+    assert loss != pytest.approx(take_step(_dropping(name, dropout=0), PAIRS, recipe)[0].loss, rel=1e-3)
+
+
+def test_what_is_dropped_depends_on_seed_and_step_and_leaves_the_random_state_alone() -> None:
+    model, recipe = with_lora(golden_model("qwen2_vl"), dropout=0.3), replace(RECIPE, sub_batch_size=3)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    loss = take_step(model, PAIRS, recipe)[0].loss
+    assert torch.equal(torch.rand(3), expected)
+    assert take_step(model, PAIRS, recipe)[0].loss == loss
+    assert take_step(model, PAIRS, recipe, step=1)[0].loss != loss
+    assert take_step(model, PAIRS, replace(recipe, seed=1))[0].loss != loss
+
+
+class _Counting(nn.Module):
+    """Notes for each forward pass whether it keeps a graph, and how many batches it has."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.passes: list[tuple[bool, int]] = []
+
+    def forward(self, *arguments: list[object]) -> object:
+        self.passes.append((torch.is_grad_enabled(), len(arguments[0])))
+        return self.embedder(*arguments)
+
+
+@pytest.mark.parametrize(("size", "rounds"), [(None, 1), (100, 2), (4, 4)])
+def test_every_round_but_the_last_goes_through_the_model_twice(size: int | None, rounds: int) -> None:
+    """A round is of items with an image, or without."""
+    model = _demo()
+    recipe = replace(RECIPE, sub_batch_size=size)
+    counting = _Counting(Embedder(model))
+    contrastive_step(counting, make_step(model, PAIRS, recipe), recipe, Accelerator(cpu=True))
+    if size is None:
+        assert counting.passes == [(True, 2)]
+    else:
+        graphs = [False] * (rounds - 1) + [True] + [True] * (rounds - 1)
+        assert counting.passes == [(graph, 1) for graph in graphs]
+
+
+def test_a_learned_temperature_has_the_gradient_of_the_loss() -> None:
+    model, recipe = _demo(), replace(RECIPE, learn_temperature=True, sub_batch_size=3)
+    outcome, found = take_step(model, PAIRS, recipe)
+    assert outcome.temperature == pytest.approx(0.1)
+    step = 1e-3
+    nearby = [replace(recipe, temperature=0.1 * math.exp(sign * step)) for sign in (1, -1)]
+    above, below = (take_step(model, PAIRS, recipe)[0].loss for recipe in nearby)
+    assert found["log_temperature"].item() == pytest.approx((above - below) / (2 * step), rel=1e-2)
+    assert_equal_gradients(
+        {name: gradient for name, gradient in found.items() if name != "log_temperature"},
+        take_step(model, PAIRS, replace(RECIPE, sub_batch_size=3))[1],
+    )
+
+
+def test_a_learned_temperature_stays_above_a_hundredth_and_can_rise_again() -> None:
+    model, recipe = _demo(), replace(RECIPE, learn_temperature=True, temperature=1e-4)
+    outcome, found = take_step(model, PAIRS, recipe)
+    assert outcome.temperature == pytest.approx(0.01)
+    assert found["log_temperature"].item() < 0  # the loss falls as it rises
+
+
+def test_the_gradient_adds_to_what_is_there() -> None:
+    model, recipe = _demo(), replace(RECIPE, sub_batch_size=3)
+    _, once = take_step(model, PAIRS, recipe)
+    embedder = Embedder(model)
+    embedder.zero_grad()
+    for _ in range(2):
+        contrastive_step(embedder, make_step(model, PAIRS, recipe), recipe, Accelerator(cpu=True))
+    assert_equal_gradients(gradients(embedder), {name: 2 * gradient for name, gradient in once.items()})
+
+
+def _with_broken_image(folder: Path, side: str) -> list[TrainPair]:
+    """The pairs, of which row 4 has a file that is no image."""
+    (folder / "broken.png").write_bytes(b"no image")
+    pairs = list(PAIRS)
+    broken = Item("<|image_1|>\n", image=folder / "broken.png", role=Role.QUERY if side == "query" else Role.CANDIDATE)
+    changes = {
+        "query": {"query": broken},
+        "positive": {"positives": (broken,)},
+        "negative": {"negatives": (broken,)},
+    }
+    pairs[4] = replace(pairs[4], **changes[side])  # type: ignore[arg-type]
+    return pairs
+
+
+@pytest.mark.parametrize("size", [None, 3])
+@pytest.mark.parametrize("side", ["query", "positive"])
+def test_a_row_that_cannot_be_read_is_left_out(tmp_path: Path, side: str, size: int | None) -> None:
+    model, recipe = _demo(), replace(RECIPE, sub_batch_size=size, negatives=0)
+    outcome, found = take_step(model, _with_broken_image(tmp_path, side), recipe, skip_bad_rows=True)
+    whole = [pair for row, pair in enumerate(PAIRS) if row != 4]
+    expected, rest = take_step(model, whole, recipe)
+    assert outcome.dead_rows == (4,)
+    assert len(outcome.complaints) == 1
+    assert "broken.png can't be decoded" in outcome.complaints[0]
+    assert outcome.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert_equal_gradients(found, rest)
+
+
+def test_a_hard_negative_that_cannot_be_read_costs_no_row(tmp_path: Path) -> None:
+    model, pairs = _demo(), _with_broken_image(tmp_path, "negative")
+    outcome, _ = take_step(model, pairs, RECIPE, skip_bad_rows=True)
+    pairs[4] = replace(pairs[4], negatives=())
+    assert outcome.dead_rows == ()
+    assert outcome.loss == pytest.approx(take_step(model, pairs, RECIPE)[0].loss, rel=1e-6)
+
+
+def test_an_image_whose_size_cannot_be_read_is_left_out_too(tmp_path: Path) -> None:
+    """Phi-3.5-V asks for the size of an image before it is read."""
+    pairs = _with_broken_image(tmp_path, "query")
+    outcome, _ = take_step(
+        golden_model("phi3_v", num_crops="1"), pairs, replace(RECIPE, sub_batch_size=4), skip_bad_rows=True
+    )
+    assert outcome.dead_rows == (4,)
+
+
+def test_an_image_that_cannot_be_read_is_an_error_unless_rows_may_be_skipped(tmp_path: Path) -> None:
+    with pytest.raises(MmebError, match=r"broken.png can't be decoded.*leave such rows out with --skip-bad-rows\.$"):
+        take_step(_demo(), _with_broken_image(tmp_path, "query"), RECIPE)
+
+
+def test_a_batch_of_which_no_row_is_left_is_an_error(tmp_path: Path) -> None:
+    pairs = [replace(pair, positives=_with_broken_image(tmp_path, "positive")[4].positives) for pair in PAIRS]
+    with pytest.raises(MmebError, match=r"No row of the batch of step 0 can be used: .*broken.png"):
+        take_step(_demo(), pairs, RECIPE, skip_bad_rows=True)
+
+
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """The library keeps the precision of the process's first accelerator."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
+@pytest.mark.usefixtures("other_precision")
+def test_half_precision_goes_through_the_accelerator() -> None:
+    """Under bf16 autocast the loss stays near that of float32, and the weights' gradients are float32."""
+    model, recipe = _demo(), replace(RECIPE, sub_batch_size=3)
+    expected, whole = take_step(model, PAIRS, recipe)
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    embedder = accelerator.prepare(Embedder(model).train())
+    embedder.zero_grad()
+    outcome = contrastive_step(embedder, make_step(model, PAIRS, recipe), recipe, accelerator)
+    assert outcome.loss != expected.loss
+    assert outcome.loss == pytest.approx(expected.loss, rel=0.02)
+    found = gradients(embedder)
+    assert all(gradient.dtype == np.float32 for gradient in found.values())
+    assert_equal_gradients(found, whole, 0.05)
