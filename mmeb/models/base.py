@@ -109,7 +109,7 @@ class EmbeddingModel(ABC):
         `state` is the state of `module` where it can't be asked itself: gathered from many processes, or of less
         precision.
         """
-        save_weights(self.module, folder, self.weight_files[0], state=state)
+        save_weights(self.module, folder, self.weight_files[0], state)
         copy_configuration(self.checkpoint.path, folder)
 
     @property

@@ -60,7 +60,7 @@ class DecoderEmbedder(EmbeddingModel):
     options_class: ClassVar[type[DecoderOptions]]
     prompt_version: ClassVar[str]
     renames: ClassVar[lora.Renames] = ()
-    outer: ClassVar[str] = ""  # what module names have in front in the library's class with a language-model head
+    outer: ClassVar[str] = ""  # what an adapter's module names have in front in the library's class with a head
 
     def __init__(self, checkpoint: Checkpoint, backbone: Backbone, options: DecoderOptions) -> None:
         self.checkpoint, self.backbone, self.options = checkpoint, backbone, options
@@ -94,7 +94,7 @@ class DecoderEmbedder(EmbeddingModel):
         if lora.is_on(self.module):
             lora.save(self.module, folder, base=base.source, base_revision=base.revision, outer=self.outer, state=state)
         else:
-            save_weights(self.module, folder, self.weight_files[0], outer=self.outer, state=state)
+            save_weights(self.module, folder, self.weight_files[0], state)
         copy_configuration(base.path, folder)
 
     def preprocess(self, items: Sequence[Item]) -> Batch:

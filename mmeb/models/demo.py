@@ -85,7 +85,7 @@ class DemoModel(EmbeddingModel):
     def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
         """The weights in half precision: the file is bundled."""
         whole = self.module.state_dict() if state is None else state
-        save_weights(self.module, folder, WEIGHTS, state={name: tensor.half() for name, tensor in whole.items()})
+        save_weights(self.module, folder, WEIGHTS, {name: tensor.half() for name, tensor in whole.items()})
         config = {"model_type": _MODEL_TYPE, **asdict(self.config)}
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

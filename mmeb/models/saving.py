@@ -12,17 +12,15 @@ from mmeb.models.resolve import configuration_files
 SHARD = "5GB"  # at most so much a file, as others write them
 
 
-def save_weights(
-    module: nn.Module, folder: Path, stem: str, *, outer: str = "", state: Mapping[str, Tensor] | None = None
-) -> None:
+def save_weights(module: nn.Module, folder: Path, stem: str, state: Mapping[str, Tensor] | None = None) -> None:
     """Write all weights of a module as `<stem>.safetensors`, in shards where they are many, to an existing folder.
 
-    `outer` is put before every name. `state` is the module's state where it can't be asked itself: gathered from many
+    `state` is the module's state where it can't be asked itself: gathered from many
     processes, or of less precision.
     """
     whole = module.state_dict() if state is None else state
     save_torch_state_dict(
-        {outer + name: tensor.detach() for name, tensor in whole.items()},
+        {name: tensor.detach() for name, tensor in whole.items()},
         folder,
         filename_pattern=f"{stem}{{suffix}}.safetensors",
         max_shard_size=SHARD,
