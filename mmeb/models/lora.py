@@ -93,6 +93,7 @@ def create(
             _wrap(module, config)
         except ValueError as error:
             raise MmebError(f"A LoRA can't be put on these targets: {str(error).splitlines()[0]}") from error
+    module.eval()  # its new parts, too
 
 
 def is_on(module: nn.Module) -> bool:
