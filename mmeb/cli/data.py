@@ -16,7 +16,17 @@ _TASKS = click.option(
     default=("all",),
     help="all, ind, ood, a meta-task, names, globs.  [default: all]",
 )
+_SUBSETS = click.option(
+    "--subsets", multiple=True, default=("all",), help="Training subsets, by commas.  [default: all]"
+)
+_SPLIT = click.option(
+    "--split", default="original", show_default=True, help="Of MMEB-train: original or diverse_instruction."
+)
+_WORKERS = click.option("--workers", type=click.IntRange(min=0), help="Processes.  [default: one per core]")
+_OFFLINE = click.option("--offline", is_flag=True, help="Let no call leave the machine.")
 _REVISION = click.option("--revision", help="Commit or branch of the data repository; by default the published one.")
+
+_SHOWN = 20  # pairs that `leakage` prints
 
 
 @click.group("data")
@@ -27,17 +37,31 @@ def command() -> None:
 @command.command("download")
 @click.option("--data", type=click.Choice(["hub", "instruct"]), default="hub", show_default=True)
 @_TASKS
+@click.option("--train", "subsets", multiple=True, help="Training subsets instead of tasks: all, or names by commas.")
+@_SPLIT
 @click.option("--output", type=click.Path(path_type=Path), help="A folder.  [default: the hub's own cache]")
 @_REVISION
 @click.option("--offline", is_flag=True, help="Only look whether all is there; let no call leave the machine.")
 @_JSON
 def download_command(
-    data: str, names: tuple[str, ...], output: Path | None, revision: str | None, offline: bool, as_json: bool
+    data: str,
+    names: tuple[str, ...],
+    subsets: tuple[str, ...],
+    split: str,
+    output: Path | None,
+    revision: str | None,
+    offline: bool,
+    as_json: bool,
 ) -> None:
-    """Fetch the rows of some tasks, and the images; what broke off is resumed."""
-    from mmeb.data.download import download
+    """Fetch the rows of some tasks or training subsets, and the images; what broke off is resumed."""
+    from mmeb.data.download import download, download_train
 
-    paths = download(data, get_tasks(names), output=output, revision=revision, offline=offline)
+    if subsets and data != "hub":
+        raise MmebError("Only hub has training data: leave --data out.")
+    if subsets:
+        paths = download_train(subsets, split=split, output=output, revision=revision, offline=offline)
+    else:
+        paths = download(data, get_tasks(names), output=output, revision=revision, offline=offline)
     if as_json:
         click.echo(json.dumps([str(path) for path in paths], indent=2))
     else:
@@ -84,6 +108,128 @@ def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: st
                 if sentence:
                     click.echo(f"{report.task}: {sentence}")
     if not all(report.is_whole for report in reports):
+        raise click.exceptions.Exit(1)
+
+
+@command.command("validate")
+@click.argument("data", nargs=-1, required=True, metavar="DATA...")
+@_SUBSETS
+@_SPLIT
+@click.option("--sample", type=click.IntRange(min=0), help="Open so many images of each subset.  [default: all]")
+@_WORKERS
+@_OFFLINE
+@_JSON
+def validate_command(
+    data: tuple[str, ...],
+    subsets: tuple[str, ...],
+    split: str,
+    sample: int | None,
+    workers: int | None,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Check training data: your own .jsonl or .parquet files, a folder, demo or hub. Exits with 2 on errors."""
+    from dataclasses import asdict
+
+    from tabulate import tabulate
+
+    from mmeb.data.train_sources import open_train_sources
+    from mmeb.data.train_subsets import check_split, choose_subsets
+    from mmeb.data.validate import validate
+
+    check_split(split)
+    sources = open_train_sources(",".join(data), offline=offline)
+    reports = []
+    for name, source in choose_subsets(subsets, sources):
+        source.prepare([name], split)
+        reports.append(validate(name, source, split=split, sample=sample, workers=workers, progress=True))
+    if as_json:
+        click.echo(json.dumps([asdict(report) for report in reports], indent=2))
+    else:
+        headers = ("subset", "rows", "query", "target", "positives", "negatives", "targets", "images", "opened")
+        table = [
+            (
+                report.name,
+                report.rows,
+                *(", ".join(f"{kind} {count}" for kind, count in side) for side in (report.query, report.target)),
+                *(
+                    "–".join(str(count) for count in dict.fromkeys(pair))
+                    for pair in (report.positives, report.negatives)
+                ),
+                report.targets,
+                report.images,
+                report.decoded,
+            )
+            for report in reports
+        ]
+        click.echo(tabulate(table, headers=headers))
+        for report in reports:
+            for word, findings in (("error", report.errors), ("note", report.notes)):
+                for finding in findings:
+                    click.echo(f"{report.name}: {word}: {finding}")
+    if any(report.errors for report in reports):
+        raise click.exceptions.Exit(2)
+
+
+@command.command("leakage")
+@click.option("--train", default="hub", show_default=True, help="Training data: hub, demo, a folder, or files.")
+@click.option("--eval", "evaluation", default="hub", show_default=True, help="hub, instruct, demo, or a folder.")
+@_SUBSETS
+@_SPLIT
+@_TASKS
+@click.option("--exact", is_flag=True, help="Only the same bytes or pixels, no images that merely look the same.")
+@click.option("--output", type=click.Path(path_type=Path), help="A .jsonl file for all pairs.")
+@_WORKERS
+@_OFFLINE
+@_JSON
+def leakage_command(
+    train: str,
+    evaluation: str,
+    subsets: tuple[str, ...],
+    split: str,
+    names: tuple[str, ...],
+    exact: bool,
+    output: Path | None,
+    workers: int | None,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Look for evaluation images among training images, by content. Exits with 1 where there are any."""
+    from dataclasses import asdict
+
+    from tabulate import tabulate
+
+    from mmeb.data.leakage import Match, find_leakage
+    from mmeb.data.sources import open_source
+    from mmeb.data.train import open_train
+    from mmeb.results.atomic import write_text
+
+    tasks = get_tasks(names)
+    source = open_source(evaluation, offline=offline)
+    data = open_train(train, subsets, split=split, offline=offline, skip_bad_rows=True)
+    report = find_leakage(data, tasks, source, exact=exact, workers=workers, progress=True)
+    if output is not None:
+        write_text(output, "".join(json.dumps(asdict(leak)) + "\n" for leak in report.leaks))
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=2))
+    else:
+        table = []
+        for task, count in report.images.items():
+            of_task = [leak for leak in report.leaks if leak.task == task]
+            found = [len({leak.image for leak in of_task if leak.match is match}) for match in Match]
+            where = ", ".join(sorted({leak.subset for leak in of_task}))
+            table.append((task, count, *found, where))
+        headers = ("task", "images", "same bytes", "same pixels", "look the same", "in")
+        click.echo(tabulate(table, headers=headers))
+        click.echo(f"{sum(report.images.values())} evaluation images, {report.train_images} training images.")
+        for leak in report.leaks[:_SHOWN]:
+            distance = f", {leak.bits} of 256 bits differ" if leak.match is Match.NEAR else ""
+            click.echo(f"{leak.task}: {leak.image} and {leak.train_image} of {leak.subset}: {leak.match}{distance}")
+        if len(report.leaks) > _SHOWN:
+            click.echo(f"… and {len(report.leaks) - _SHOWN} more pairs; --output writes all of them.")
+        for sentence in report.unreadable:
+            click.echo(f"Not compared: {sentence}")
+    if report.leaks:
         raise click.exceptions.Exit(1)
 
 

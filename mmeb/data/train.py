@@ -15,7 +15,7 @@ from mmeb.data.item import DataSource, Item, Role
 from mmeb.data.train_images import TrainImages
 from mmeb.data.train_rows import TrainRows, read_train_rows
 from mmeb.data.train_sources import open_train_sources
-from mmeb.data.train_subsets import SPLITS, TRAIN_SUBSETS, TrainSource, choose_subsets
+from mmeb.data.train_subsets import SPLITS, TRAIN_SUBSETS, TrainSource, check_split, choose_subsets
 from mmeb.errors import MmebError
 from mmeb.tasks import TASKS, Prompt
 
@@ -111,8 +111,7 @@ def open_train(
     Raises MmebError for a name that is no training subset, a split, file or column that is missing, images of which
     there is no trace, and, unless `skip_bad_rows`, for a row without query or positive.
     """
-    if split not in SPLITS:
-        raise MmebError(f"There is no split {split!r}: MMEB-train has {' and '.join(SPLITS)}.")
+    check_split(split)
     sources = open_train_sources(data, revision=revision, offline=offline)
     chosen = choose_subsets(subsets, sources)
     for source in sources:

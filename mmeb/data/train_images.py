@@ -42,10 +42,7 @@ class MissingImage(ImageRef):
         return f"missing:{self.path}"
 
     def read(self) -> bytes:
-        raise MmebError(
-            f"{self.origin}: its image {self.path} is missing; it is in none of the places where it could be: "
-            f"{self.places}."
-        )
+        raise MmebError(f"{self.origin}: its image {self.path} is missing (looked for in {self.places}).")
 
 
 @dataclass(frozen=True, eq=False)

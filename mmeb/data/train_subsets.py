@@ -42,6 +42,12 @@ class TrainSource(ABC):
         """The images that the rows name. Raises MmebError where there is no place that could hold them."""
 
 
+def check_split(split: str) -> None:
+    """Raise MmebError for a split that MMEB-train does not have."""
+    if split not in SPLITS:
+        raise MmebError(f"There is no split {split!r}: MMEB-train has {' and '.join(SPLITS)}.")
+
+
 def split_files(files: Iterable[str], split: str) -> list[str]:
     """Those of a subset's files that hold a split, shards in order; none where a shard is missing."""
     chosen = sorted(file for file in files if file.startswith(f"{split}-") and file.endswith(".parquet"))

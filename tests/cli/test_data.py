@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from hub import serve
 
+from mmeb.data.demo import demo_folder
+from mmeb.data.sources import open_source
+
 _GOLDEN = Path(__file__).parents[1] / "golden" / "data"
 _COMMIT = "2f069730be515ea60778413777816b53e2d2a697"
 
@@ -88,3 +91,41 @@ def test_the_demo_is_written_and_verified(tmp_path: Path) -> None:
 def test_the_help_imports_neither_torch_nor_the_hub() -> None:
     script = "import sys, mmeb.cli.data; print([name for name in sys.modules if name in ('torch', 'huggingface_hub')])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_training_data_is_downloaded_by_subset(tmp_path: Path) -> None:
+    with serve({"datasets/TIGER-Lab/MMEB-train": demo_folder() / "MMEB-train"}) as hub:
+        home = {"HF_ENDPOINT": str(hub), "HF_HOME": str(tmp_path / "home")}
+        done = _mmeb("download", "--train", "CIRR", "--json", **home)
+        assert done.returncode == 0, done.stderr
+        assert [Path(path).name for path in json.loads(done.stdout)] == ["original-00000-of-00001.parquet", "CIRR.zip"]
+        refused = _mmeb("download", "--train", "GQA", **home)
+        assert (refused.returncode, "GQA is out of distribution" in refused.stderr) == (2, True)
+
+
+def test_own_training_data_is_validated(tmp_path: Path) -> None:
+    (tmp_path / "good.jsonl").write_text('{"qry": "a", "pos_text": "b"}\n{"qry": "c", "pos_text": "d"}\n')
+    (tmp_path / "bad.jsonl").write_text('{"qry": "a", "pos_text": ""}\n{"qry": "c", "pos_text": "d"}\n')
+    good = _mmeb("validate", tmp_path / "good.jsonl")
+    assert good.returncode == 0, good.stderr
+    assert "good" in good.stdout
+    both = _mmeb("validate", tmp_path / "good.jsonl", tmp_path / "bad.jsonl")
+    assert both.returncode == 2
+    assert "bad: error: rows without a positive: 1 (bad, row 0)" in both.stdout
+    (report,) = json.loads(_mmeb("validate", tmp_path / "good.jsonl", "--json").stdout)
+    assert (report["name"], report["rows"], report["errors"]) == ("good", 2, [])
+
+
+def test_leakage_names_the_pairs_and_exits_with_1(tmp_path: Path) -> None:
+    image = open_source("demo").image("VOC2007/00003.jpg", "test").read()
+    (tmp_path / "copy.jpg").write_bytes(image)
+    (tmp_path / "own.jsonl").write_text('{"qry": "", "qry_image_path": "copy.jpg", "pos_text": "a"}\n')
+    options = ("--train", tmp_path / "own.jsonl", "--eval", "demo", "--tasks", "VOC2007")
+    done = _mmeb("leakage", *options, "--output", tmp_path / "leaks.jsonl")
+    assert done.returncode == 1, done.stderr
+    assert "VOC2007: VOC2007/00003.jpg and copy.jpg of own: bytes" in done.stdout
+    (leak,) = [json.loads(line) for line in (tmp_path / "leaks.jsonl").read_text().splitlines()]
+    assert (leak["task"], leak["train_image"], leak["match"]) == ("VOC2007", "copy.jpg", "bytes")
+    other = ("--train", "demo", "--subsets", "VOC2007", "--eval", "demo", "--tasks", "VOC2007", "--exact")
+    clean = _mmeb("leakage", *other)
+    assert clean.returncode == 0, clean.stderr
