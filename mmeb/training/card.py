@@ -46,7 +46,7 @@ def _front_matter(manifest: Mapping[str, Any]) -> ModelCardData:
 
 
 def _introduction(manifest: Mapping[str, Any]) -> str:
-    start = manifest["base"] or "random weights"
+    start = _place(manifest["base"] or "random weights")
     revision = f" (revision `{manifest['base_revision']}`)" if manifest["base_revision"] else ""
     what = "A LoRA adapter over" if manifest["recipe"]["lora"] else "A multimodal embedding model, fine-tuned from"
     share = manifest["trained_parameters"] / manifest["parameters"]
@@ -72,10 +72,10 @@ def _training(manifest: Mapping[str, Any]) -> str:
     recipe = manifest["recipe"]
     command = f"```bash\n{manifest['command']}\n```\n\n" if manifest["command"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in manifest["libraries"].items())
+    temperature = f"{'learned temperature' if recipe['learn_temperature'] else 'temperature'} {manifest['temperature']}"
     return (
-        f"{command}{recipe['steps']:,} steps of {recipe['batch_size']:,} pairs, InfoNCE at temperature "
-        f"{manifest['temperature']}{' at the start, learned' if recipe['learn_temperature'] else ''}, learning rate "
-        f"{recipe['learning_rate']}, {recipe['schedule']}, {recipe['warmup_steps']:,} steps to warm up, seed "
+        f"{command}{recipe['steps']:,} steps of {recipe['batch_size']:,} pairs, InfoNCE at {temperature}, learning "
+        f"rate {recipe['learning_rate']}, {recipe['schedule']}, {recipe['warmup_steps']:,} steps to warm up, seed "
         f"{recipe['seed']}.\n\nLibraries: {versions}."
     )
 

@@ -126,9 +126,12 @@ def saver(prepared: Prepared, settings: RunSettings, command: str) -> Save:
                 name: each.to(torch.bfloat16) if each.is_floating_point() else each for name, each in whole.items()
             }
         model.save(folder, state)
+        log = _log(settings.output / LOG_FILE)
         manifest = manifest_of(prepared, command)
+        if recipe.learn_temperature:
+            manifest["temperature"] = next((line["temperature"] for line in reversed(log) if "loss" in line), None)
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        scores = _scores(settings.output / LOG_FILE)
+        scores = [line for line in log if any(name.startswith("eval/") for name in line)]
         (folder / CARD).write_text(model_card(manifest, settings, scores), encoding="utf-8")
 
     return save
@@ -189,12 +192,9 @@ def manifest_of(prepared: Prepared, command: str) -> dict[str, Any]:
     }
 
 
-def _scores(log: Path) -> list[dict[str, float]]:
-    """The scores that a run has logged so far, with their steps."""
-    if not log.is_file():
-        return []
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if any(name.startswith("eval/") for name in line)]
+def _log(path: Path) -> list[dict[str, float]]:
+    """What a run has measured so far, line by line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def _without(skipped: int) -> str:
