@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from mmeb.data.item import Item, Role
 from mmeb.data.train import TrainPair
@@ -104,8 +105,10 @@ def take_step(
 
 
 def gradients(embedder: nn.Module) -> Gradients:
+    """By the weights' names in the model, whatever wraps it; of sharded ones the whole."""
     found = {name: weight.grad for name, weight in embedder.named_parameters() if weight.grad is not None}
-    return {name.removeprefix("module.").removeprefix("weights."): grad.numpy().copy() for name, grad in found.items()}
+    whole = {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
+    return {name.removeprefix("module.").removeprefix("weights."): grad.numpy().copy() for name, grad in whole.items()}
 
 
 def total_norm(grads: Gradients) -> float:

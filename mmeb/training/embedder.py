@@ -13,6 +13,7 @@ class Embedder(nn.Module):
     """The model's weights, and the temperature where it is learned.
 
     `log_temperature` is float32 (1,), or None; one element rather than a scalar, which could not be sharded.
+    `_no_split_modules` are the layers that the library shards by, as in its own models.
     """
 
     def __init__(self, model: EmbeddingModel, temperature: float | None = None) -> None:
@@ -22,6 +23,8 @@ class Embedder(nn.Module):
         self.model = model
         start = None if temperature is None else torch.tensor([math.log(temperature)], device=model.device)
         self.log_temperature = None if start is None else nn.Parameter(start)
+        layers = {name for part in self.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+        self._no_split_modules = sorted(layers & {type(part).__name__ for part in self.modules()})
 
     def forward(self, batches: Sequence[Batch], seeds: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
         """Unit vectors (batch.size, dim) of each batch, and the logarithm of the temperature where it is learned.
