@@ -86,7 +86,7 @@ def distinct_images(items: Sequence[Item]) -> list[ImageRef]:
 class DataSource:
     """Where a task's rows came from: lands in every result's provenance."""
 
-    kind: str  # "hub", "instruct", "folder", "demo"
+    kind: str  # "hub", "instruct", "folder", "demo", "file"
     repository: str
     revision: str | None = None
 

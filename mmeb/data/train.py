@@ -15,15 +15,11 @@ from mmeb.data.item import DataSource, Item, Role
 from mmeb.data.train_images import TrainImages
 from mmeb.data.train_rows import TrainRows, read_train_rows
 from mmeb.data.train_sources import open_train_sources
-from mmeb.data.train_subsets import SPLITS, TRAIN_SUBSETS, TrainSource, check_split, choose_subsets
+from mmeb.data.train_subsets import SPLITS, TRAIN_SUBSETS, TrainSource, check_split, choose_subsets, instructions
 from mmeb.errors import MmebError
-from mmeb.tasks import TASKS, Prompt
+from mmeb.tasks import Prompt
 
-__all__ = ["SPLITS", "TRAIN_SUBSETS", "TrainPair", "TrainSubset", "load_train", "open_train"]
-
-# MMEB-train's split `original` words one query instruction otherwise than MMEB-eval (the reference's archive/
-# instruction_dict.py).
-_REWORDED = {"MSCOCO": "Select the portion of the image that isolates the object labeled as"}
+__all__ = ["SPLITS", "TRAIN_SUBSETS", "TrainPair", "TrainSubset", "open_train"]
 
 
 @dataclass(frozen=True)
@@ -128,9 +124,7 @@ def _open(name: str, source: TrainSource, split: str, limit: int | None, seed: i
     rows = rows.take(kept)
     images = source.images(name)
     _check_images(rows, images, name)
-    task = next((task for task in TASKS if task.train_subset == name), None)
-    instructions = ("", "") if task is None else (_REWORDED.get(name, task.query_instruction), task.target_instruction)
-    return TrainSubset(name, rows, images, source.describe(), instructions, skipped)
+    return TrainSubset(name, rows, images, source.describe(), instructions(name), skipped)
 
 
 def _whole_rows(rows: TrainRows, name: str, skip_bad_rows: bool) -> NDArray[np.int64]:
@@ -155,10 +149,3 @@ def _check_images(rows: TrainRows, images: TrainImages, name: str) -> None:
             row = rows.numbers[np.searchsorted(side.starts, position, side="right") - 1]
             images.check(side.paths[position].as_py(), f"{name}, row {row}")
             return
-
-
-def load_train(
-    subset: str, folder: Path, *, split: str = "original", limit: int | None = None, seed: int = 0
-) -> TrainSubset:
-    """One subset of a folder."""
-    return open_train(folder, [subset], split=split, limit=limit, seed=seed)[0]

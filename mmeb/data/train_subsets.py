@@ -13,6 +13,10 @@ from mmeb.tasks import TASKS
 SPLITS = ("original", "diverse_instruction")
 TRAIN_SUBSETS = tuple(task.train_subset for task in TASKS if task.train_subset is not None)
 
+# MMEB-train's split `original` words one query instruction otherwise than MMEB-eval (archive/instruction_dict.py in the
+# reference's branch v1).
+_REWORDED = {"MSCOCO": "Select the portion of the image that isolates the object labeled as"}
+
 # Data sets that early revisions of MMEB-train held by mistake.
 _WITHDRAWN = {"cifar100", "fashioniq", "imageneta", "imagenetr"}
 
@@ -40,6 +44,14 @@ class TrainSource(ABC):
     @abstractmethod
     def images(self, subset: str) -> TrainImages:
         """The images that the rows name. Raises MmebError where there is no place that could hold them."""
+
+
+def instructions(subset: str) -> tuple[str, str]:
+    """The instructions of a subset's queries and targets in the split `original`; empty ones for the user's own."""
+    for task in TASKS:
+        if task.train_subset == subset:
+            return _REWORDED.get(subset, task.query_instruction), task.target_instruction
+    return "", ""
 
 
 def check_split(split: str) -> None:

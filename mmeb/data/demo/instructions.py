@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
+from mmeb.data.train_subsets import instructions
 from mmeb.tasks import MetaTask, Task
-
-# MMEB-train words one instruction otherwise than MMEB-eval.
-_ORIGINAL = {"MSCOCO": "Select the portion of the image that isolates the object labeled as"}
 
 _QUESTION = (
     "Answer the question about the image:",
@@ -43,7 +41,7 @@ def with_instruction(task: Task, instruction: str) -> Task:
 
 def original(task: Task) -> Task:
     """The task with the instruction of MMEB-train's split `original`."""
-    return with_instruction(task, _ORIGINAL.get(task.name, task.query_instruction))
+    return with_instruction(task, instructions(task.train_subset or "")[0])
 
 
 def diverse(task: Task) -> tuple[Task, ...]:
