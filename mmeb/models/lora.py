@@ -66,12 +66,12 @@ def create(
 ) -> None:
     """Put a new adapter on `module`, in place: the only weights that are trained, in float32 at least.
 
-    `targets` are names of modules or their last parts; what lies under the modules `spared` gets none. The first factor
-    is drawn from a normal distribution by `seed`, the second is zero, so that the module computes what it did before.
-    Raises MmebError for a target that matches nothing, or what is no linear layer.
+    `targets` are names of modules or their last parts; what lies under the modules `spared` gets none. The first
+    factor is drawn from a normal distribution by `seed`, the second is zero, so that the module computes what it did
+    before. Raises MmebError for a target that matches nothing, or what is no linear layer.
     """
     exclude = rf"(.*\.)?({'|'.join(map(re.escape, spared))})(\..*)?" if spared else None
-    names = [name for name, _ in module.named_modules() if not (exclude and re.fullmatch(exclude, name))]
+    names = [name for name, _ in module.named_modules()]
     for target in targets:
         if not any(f".{name}".endswith(f".{target}") for name in names):
             ends = sorted({name.rpartition(".")[2] for name in names if not name.rpartition(".")[2].isdigit()} - {""})

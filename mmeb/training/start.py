@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ def start_model(
             f"{model.name} has batch normalisation, by which an item's vector depends on its batch: "
             "train a model without it."
         )
+    module.requires_grad_(recipe.lora is None)
     if recipe.lora is not None:
         recipe = _with_lora(model, recipe, recipe.lora)
     if recipe.freeze_tower:
@@ -149,8 +151,10 @@ def _freeze_tower(model: EmbeddingModel) -> None:
 def _checkpoint_gradients(model: EmbeddingModel) -> None:
     module: Any = model.module
     if hasattr(module, "gradient_checkpointing_enable"):
-        # Reentrant checkpoints would lose the gradient where no input of a layer needs one: a frozen base's.
-        module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the library is about to rename it
+            # Reentrant checkpoints would lose the gradient where no input of a layer needs one: a frozen base's.
+            module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     elif hasattr(module, "set_grad_checkpointing"):  # open_clip
         module.set_grad_checkpointing(True)
     else:
