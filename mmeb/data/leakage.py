@@ -116,7 +116,7 @@ class _Known:
     names: list[tuple[str, str]]  # task and path
     by_file: dict[bytes, list[int]]
     by_pixels: dict[bytes, list[int]]
-    hashes: Hash  # (n, 4), of those with structure
+    hashes: Hash  # (4, n), of those with structure
     hashed: NDArray[np.int64]  # (n,), which those are
     blocks: NDArray[np.uint8]  # (n, 16, 16, 3), theirs
 
@@ -135,7 +135,7 @@ class _Known:
             [(task, path) for task, path, _ in found],
             dict(by_file),
             dict(by_pixels),
-            np.array([perceptual for _, perceptual, _ in pairs], np.uint64).reshape(-1, 4),
+            np.array([perceptual for _, perceptual, _ in pairs], np.uint64).reshape(-1, 4).T.copy(),
             np.array([number for number, _, _ in pairs], np.int64),
             np.array([blocks for _, _, blocks in pairs], np.uint8).reshape(-1, 16, 16, 3),
         )

@@ -10,7 +10,7 @@ from scipy.fft import dctn
 
 from mmeb.data.images import ImageRef
 
-Hash = NDArray[np.uint64]  # (4,): 256 bits
+Hash = NDArray[np.uint64]  # (4,): 255 bits, and one that is never set
 
 NEAR_BITS = 24  # of 256; what recompression and resizing change, 128 being the expectation for unrelated images
 _NEAR_LEVELS = 24  # of 255; the most that the mean colour of one of 16 x 16 blocks may differ
@@ -43,9 +43,11 @@ def sign(image: ImageRef) -> Signature:
     return Signature(hashlib.sha256(data).digest()[:16], pixels, _perceptual_hash(rgb), blocks)
 
 
-def distance(first: Hash, others: Hash) -> NDArray[np.int64]:
-    """How many bits of `first` (4,) differ from each of `others` (n, 4): (n,)."""
-    bits: NDArray[np.int64] = np.bitwise_count(first ^ others).sum(axis=1, dtype=np.int64)
+def distance(first: Hash, others: Hash) -> NDArray[np.uint8]:
+    """How many bits of `first` (4,) differ from each of `others` (4, n): (n,), at most 255, since one is never set."""
+    bits = np.zeros(others.shape[1], np.uint8)
+    for own, other in zip(first, others, strict=True):
+        bits += np.bitwise_count(own ^ other)
     return bits
 
 
