@@ -72,7 +72,7 @@ def run_elsewhere(output: Path, processes: int = 0, **arguments: Any) -> subproc
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
 
-_DEFAULTS = {"recipe": {}, "settings": {}, "model": "demo", "kill_after": None}
+_DEFAULTS: dict[str, Any] = {"recipe": {}, "settings": {}, "model": "demo", "kill_after": None}
 
 
 def _main(output: Path, recipe: dict[str, Any], settings: dict[str, Any], model: str, kill_after: int | None) -> None:

@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import re
 import time
+import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation.stop import leave_to_parent
 from mmeb.models.base import Batch, EmbeddingModel
+
+_NEWS = 1.0  # seconds that the system takes at most to tell of a process that died
 
 _Work = tuple[int, list[Item]]  # a batch's number and its items
 
@@ -48,12 +51,19 @@ class Pipeline:
         """
         workers = min(self._workers, most)
         if self._loader is None or self._loader.num_workers < workers:
+            self.close()
             self._loader = self._make_loader(workers)
         self._queue.work = work
         for prepared in self._loader:
             if isinstance(prepared, MmebError):
                 raise prepared
             yield prepared
+
+    def close(self) -> None:
+        """End the workers. Left to itself, the interpreter would wait for them at its own end."""
+        if self._loader is not None and (running := self._loader._iterator) is not None:
+            running._shutdown_workers()  # type: ignore[attr-defined]
+        self._loader = None
 
     def _make_loader(self, workers: int) -> DataLoader[Prepared | MmebError]:
         return DataLoader(
@@ -103,12 +113,12 @@ class _Preprocessing(Dataset[Prepared | MmebError]):
         except MmebError as error:
             return error
         seconds = time.perf_counter() - started
-        if get_worker_info() is not None and (refused := _share(batch)) is not None:
+        if get_worker_info() is not None and (refused := share(batch)) is not None:
             return refused
         return Prepared(number, batch, seconds)
 
 
-def _share(batch: Batch) -> MmebError | None:
+def share(batch: Batch) -> MmebError | None:
     """Move a batch to shared memory here, where a failure can be told: the loader's own thread would hang on it."""
     try:
         for tensor in batch.inputs.values():
@@ -127,8 +137,13 @@ def _no_shared_memory(error: str) -> MmebError:
 
 
 @contextmanager
-def plain_worker_errors() -> Iterator[None]:
-    """Say in plain words that a worker is dead: the loader tells it wherever the main thread is at that moment."""
+def plain_worker_errors(
+    onward: str = "What is encoded is saved, the same command again goes on from there.",
+) -> Iterator[None]:
+    """Say in plain words that a worker is dead: the loader tells it wherever the main thread is at that moment.
+
+    `onward` says what is kept, and how to go on.
+    """
     try:
         yield
     except torch.OutOfMemoryError:
@@ -141,7 +156,17 @@ def plain_worker_errors() -> Iterator[None]:
             raise
         if killed[1] == "Bus error":
             raise _no_shared_memory("the system ended it with a bus error") from error
-        raise MmebError(
-            f"A worker process that prepares batches was killed ({killed[1] or 'it ended'}): often memory ran out, and "
-            "fewer --workers take less. What is encoded is saved, the same command again goes on from there."
-        ) from error
+        raise _killed(killed[1] or "it ended", onward) from error
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # it died while it handed a batch over
+        with suppress(RuntimeError):
+            time.sleep(_NEWS)  # of its death, which the loader would tell in the midst of what follows
+        if "multiprocessing" not in traceback.extract_tb(error.__traceback__)[-1].filename:
+            raise
+        raise _killed("it ended", onward) from error
+
+
+def _killed(reason: str, onward: str) -> MmebError:
+    return MmebError(
+        f"A worker process that prepares batches was killed ({reason}): often memory ran out, and fewer --workers take "
+        f"less. {onward}"
+    )

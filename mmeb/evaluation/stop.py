@@ -1,5 +1,6 @@
 """The end of a run on request: SIGTERM lets the batch end, what is encoded is saved, and then it is obeyed."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -44,5 +45,17 @@ def listening() -> Iterator[StopRequest]:
 
 
 def leave_to_parent(worker: int = 0) -> None:
-    """Let a worker process outlive a SIGTERM to the whole group: it ends with its parent, which finishes the batch."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Let a worker process outlive a SIGTERM to the whole group: its parent finishes what is in hand, and ends it.
+
+    A SIGTERM from the parent itself ends it at once, even where it waits for a lock that a killed worker holds.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # on macOS nobody tells who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey(sender: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != sender:
+        pass
+    os._exit(0)

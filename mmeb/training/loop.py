@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from mmeb.data.train import TrainSubset
 from mmeb.errors import MmebError
 from mmeb.evaluation.distributed import Processes
-from mmeb.evaluation.pipeline import default_workers
+from mmeb.evaluation.pipeline import default_workers, share
 from mmeb.evaluation.stop import StoppedError, StopRequest, leave_to_parent
 from mmeb.models.base import EmbeddingModel
 from mmeb.training import checkpoint
@@ -25,15 +25,33 @@ from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step
 from mmeb.training.monitor import Window
 from mmeb.training.recipe import Recipe
-from mmeb.training.sampler import BatchSampler
+from mmeb.training.sampler import BatchSampler, Draw
 from mmeb.training.settings import RunSettings
 from mmeb.training.step import StepBatch, Steps
 
 _WEIGHTS = "weights.pt"
 _PREFETCH = 2  # steps that each worker prepares ahead
 
-Save = Callable[[Path], None]
+
+class Save(Protocol):
+    """Writes a model's own files to a folder; `state` is that of its module where it can't be asked itself."""
+
+    def __call__(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None: ...
+
+
 Evaluate = Callable[[int], Mapping[str, float]]
+
+
+class _Shared(Dataset[StepBatch | MmebError]):
+    """Steps in shared memory, in which a worker hands them over; want of room there is said as a user's mistake."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def __getitem__(self, draw: Draw) -> StepBatch | MmebError:
+        step = self._steps[draw]
+        refusals = [] if isinstance(step, MmebError) else [share(sub.batch) for subs in step.rounds for sub in subs]
+        return next((refusal for refusal in refusals if refusal is not None), step)
 
 
 class ContrastiveTrainer(Trainer):  # type: ignore[misc]
@@ -94,7 +112,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             workers = default_workers(device, processes.local_size)
         steps = Steps(self._embedding_model, self._subsets, self._recipe, rank=processes.rank, world=processes.size)
         return DataLoader(
-            steps,
+            _Shared(steps) if workers else steps,
             batch_size=None,
             sampler=self._draws(self._resumed),
             num_workers=workers,
@@ -161,6 +179,10 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     def floating_point_ops(self, inputs: StepBatch) -> int:
         return 0  # the library would estimate it from tokens that it looks for in vain
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Weights are drawn towards 0, biases and norms are not, and neither is a temperature."""
+        return [name for name in super().get_decay_parameter_names(model) if name != "log_temperature"]
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         norm = float(super()._get_grad_norm(model, grad_norm))

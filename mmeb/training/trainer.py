@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from mmeb.data.train import TrainSubset
 from mmeb.errors import MmebError
 from mmeb.evaluation.distributed import joined
+from mmeb.evaluation.pipeline import plain_worker_errors
 from mmeb.evaluation.stop import listening
 from mmeb.models.base import EmbeddingModel
 from mmeb.training import checkpoint
@@ -21,6 +22,7 @@ from mmeb.training.recipe import Recipe
 from mmeb.training.settings import RunSettings
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+_ONWARD = "The last checkpoint is kept, the same command with --resume goes on from there."
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def train(
             callbacks=[monitor] if processes.rank == 0 else [],
         )
         try:
-            with _plain_errors(settings):
+            with plain_worker_errors(_ONWARD), _plain_memory_errors():
                 trainer.run(None if last is None else last / checkpoint.STATE)
             model.module.eval()
             processes.on_first(lambda: checkpoint.finish(settings.output, identity, save))
@@ -124,21 +126,11 @@ def _arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> 
 
 
 @contextmanager
-def _plain_errors(settings: RunSettings) -> Iterator[None]:
-    """What a person can mend, as one sentence."""
+def _plain_memory_errors() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
         raise MmebError(
             "There is not enough memory on the device for a sub-batch: give a smaller --sub-batch-size or "
             "--sub-batch-tokens."
-        ) from None
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        found = checkpoint.checkpoints(settings.output)
-        onward = f"--resume goes on from {found[-1].name}" if found else "there is no checkpoint yet"
-        raise MmebError(
-            f"A process that prepares batches was killed, for want of memory most often ({error}): "
-            f"give fewer --workers; {onward}."
         ) from None
