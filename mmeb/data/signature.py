@@ -54,7 +54,7 @@ def distance(first: Hash, others: Hash) -> NDArray[np.uint8]:
 def _perceptual_hash(image: Image.Image) -> Hash | None:
     """The signs of the 255 lowest frequencies around their median: the "pHash", with 16 x 16 instead of 8 x 8 of them.
 
-    Eight by eight do not tell the pages of a document or the charts of a style apart.
+    Pages of a document and charts of a style differ in detail that eight by eight frequencies hardly hold.
     """
     grey = np.asarray(image.convert("L").resize((64, 64), Image.Resampling.LANCZOS), np.float32)
     if grey.std() < _FLAT:
