@@ -21,7 +21,11 @@ class Size(NamedTuple):
     pixels: int
 
 
-CLIP_SIZES = {"tiny": Size((64, 2), (64, 2), 224**2), "b32": Size((768, 12), (512, 12), 224**2)}
+CLIP_SIZES = {
+    "tiny": Size((64, 2), (64, 2), 224**2),
+    "small": Size((384, 8), (256, 8), 224**2),
+    "b32": Size((768, 12), (512, 12), 224**2),
+}
 QWEN_SIZES = {
     "tiny": Size((64, 2), (64, 2), 112**2),
     "small": Size((256, 4), (256, 6), 224**2),

@@ -1,10 +1,9 @@
 """Phi-3.5-V at its full size with random weights: does it load, how long does it take, how much memory does it need?
 
-    python benchmarks/phi3_v_full_size.py                  # one image with text and one text
-    python benchmarks/phi3_v_full_size.py --device cuda    # and 100 items at num_crops 4 and 16, against padded crops
-                                                           # and the language-model head
+    python benchmarks/phi3_v_full_size.py [--device cuda]
 
-A checkpoint of 8 GB in the official format is written into a temporary folder first (`--folder` keeps it).
+A checkpoint of 8 GB in the official format is written into a temporary folder first (`--folder` keeps it). How fast it
+is on a GPU says benchmarks/gpu.py.
 """
 
 import json
@@ -12,7 +11,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,15 @@ import torch
 from accelerate import init_empty_weights
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
 
 from mmeb.data.item import Item
 from mmeb.models.backbones.phi3_v_module import Phi3VModule
-from mmeb.models.base import Batch
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.vlm2vec import Phi35VModel
 
 TOKENIZER = Path(__file__).parents[1] / "tests/golden/ckpt/phi3_v"
 PROMPT = "<|image_1|>\nRepresent the given image with the following question: What is beside the river?\n"
 SIZES = [(640, 480), (480, 640), (500, 375), (1024, 1024), (1280, 400), (300, 900)]  # pixels
-BATCH = 10
 OFFICIAL: dict[str, Any] = {
     "model_type": "phi3_v",
     "vocab_size": 32064,
@@ -115,36 +111,10 @@ def load(folder: Path, device: torch.device, num_crops: int) -> Phi35VModel:
     return Phi35VModel.load(checkpoint, device=device, dtype=torch.bfloat16, options={"num_crops": str(num_crops)})
 
 
-def padded_forward(model: Phi35VModel, batch: Batch, head: Tensor, num_crops: int) -> Tensor:
-    """The slow way to the same hidden states: every image padded to `num_crops` crops, logits for every token."""
-    crops = batch.inputs["crops"]
-    missing = batch.size * (num_crops + 1) - len(crops)
-    padded = torch.cat([crops, crops.new_zeros(missing, *crops.shape[1:])])
-    return (model.backbone.forward({**batch.inputs, "crops": padded}) @ head.T).float()
-
-
-def compare(folder: Path, device: torch.device, num_crops: int, count: int) -> None:
-    """Ours against padded crops and language-model head: the forward pass alone, `count` items in batches."""
-    model = load(folder, device, num_crops)
-    head = torch.randn(OFFICIAL["vocab_size"], model.dim, device=device, dtype=model.dtype)
-    made = items(count)
-    batches = [model.preprocess(made[start : start + BATCH]).to(device) for start in range(0, count, BATCH)]
-    ways: dict[str, Callable[[Batch], Tensor]] = {
-        "only the crops there are, no head": model.embed,
-        "padded crops and head": lambda batch: padded_forward(model, batch, head, num_crops),
-    }
-    for label, way in ways.items():
-        way(batches[0])  # warm-up
-        with timed(f"{count} items, num_crops {num_crops}, {label}", device):
-            for batch in batches:
-                way(batch)
-
-
 @click.command(help=__doc__)
 @click.option("--device", default="cpu")
-@click.option("--count", default=100, show_default=True, help="Items of the comparison on a GPU.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the checkpoint is kept, for a second run.")
-def main(device: str, count: int, folder: Path | None) -> None:
+def main(device: str, folder: Path | None) -> None:
     with tempfile.TemporaryDirectory() as temporary, torch.inference_mode():
         folder = folder or Path(temporary)
         if not (folder / "model.safetensors.index.json").is_file():
@@ -157,10 +127,6 @@ def main(device: str, count: int, folder: Path | None) -> None:
                 batch = model.preprocess([item])
                 vector = model.embed(batch.to(place))
             click.echo(f"  {batch.tokens} tokens, finite: {bool(vector.isfinite().all())}")
-        if place.type == "cuda":
-            del model
-            for num_crops in (4, 16):
-                compare(folder, place, num_crops, count)
 
 
 if __name__ == "__main__":
