@@ -15,13 +15,14 @@ from torch.distributed.tensor import DTensor
 
 from mmeb.data.item import Item, Role
 from mmeb.data.train import TrainPair
+from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.registry import load_model
 from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import StepOutcome, contrastive_step
 from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import Draw
-from mmeb.training.step import StepBatch, Steps
+from mmeb.training.step import StepBatch, StepPlans, prepare
 
 GOLDEN = Path(__file__).parent / "golden"
 ADAPTERS = {"phi3_v": "phi35v", "qwen2_vl": "qwen2-vl"}
@@ -87,10 +88,10 @@ def whole_draw(pairs: Sequence[TrainPair], step: int = 0) -> Draw:
 def make_step(
     model: EmbeddingModel, pairs: Sequence[TrainPair], recipe: Recipe, *, rank: int = 0, world: int = 1, step: int = 0
 ) -> StepBatch:
-    made = Steps(model, [pairs], recipe, rank=rank, world=world)[whole_draw(pairs, step)]
-    if not isinstance(made, StepBatch):
-        raise made
-    return made
+    plan = StepPlans(model, [pairs], recipe, rank=rank, world=world)[whole_draw(pairs, step)]
+    if isinstance(plan, MmebError):
+        raise plan
+    return StepBatch(plan, [[prepare(model, work) for work in works] for works in plan.rounds])
 
 
 def take_step(

@@ -6,7 +6,7 @@ go on from there to the weights.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmeb.errors import MmebError
 from mmeb.training.loss import Measures, info_nce, measure
 from mmeb.training.recipe import Recipe
-from mmeb.training.step import StepBatch, SubBatch
+from mmeb.training.step import Pairing, StepBatch, StepPlan, SubBatch
 
 _TEMPERATURE_FLOOR = 0.01  # of a learned temperature, as in CLIP
 
@@ -58,20 +58,23 @@ def contrastive_step(
     single round nothing does. Raises MmebError, in every process alike, for an image that can't be read unless
     `skip_bad_rows` leaves its row out, and where no row is left.
     """
-    device, rounds, last = accelerator.device, batch.rounds, len(batch.rounds) - 1
-    embedded: list[list[Tensor]] = []
-    for number, subs in enumerate(rounds):
+    device, plan, last = accelerator.device, batch.plan, len(batch.plan.rounds) - 1
+    rounds, embedded = [], []
+    for number, subs in enumerate(batch.rounds):
         with torch.set_grad_enabled(number == last), _synchronising(accelerator, model, last == 0):
             vectors, log_temperature = _forward(model, subs, device)
-        embedded.append([vector.detach() for vector in vectors])
-    gathered = _gather(batch, embedded, accelerator, stop)
-    complaints = _complaints(batch, gathered, accelerator, skip_bad_rows)
-    alive = _alive(batch, gathered, complaints)
+        rounds.append(subs)
+        embedded += [vector.detach() for vector in vectors]
+    subs = [sub for subs in rounds for sub in subs]
+    unreadable = plan.unreadable | {position: why for sub in subs for position, why in sub.unreadable.items()}
+    gathered = _gather(plan.pairing.n_items, subs, embedded, unreadable, accelerator, stop)
+    complaints = _complaints(unreadable, gathered, accelerator, skip_bad_rows)
+    alive = _alive(plan, gathered, complaints)
 
     gathered.vectors.requires_grad_()
     learned = _learned(log_temperature)
     temperature = recipe.temperature if learned is None else learned.exp()
-    queries, candidates, targets, same = _select(batch, gathered, alive)
+    queries, candidates, targets, same = _select(plan.pairing, gathered, alive)
     masked = same if recipe.mask_equal_targets else torch.zeros_like(same)
     loss = info_nce(queries, candidates, targets, masked, temperature, symmetric=recipe.symmetric)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -92,7 +95,7 @@ def contrastive_step(
         loss=loss.item(),
         measures=measure(queries, candidates, targets, masked),
         temperature=temperature if isinstance(temperature, float) else temperature.item(),
-        items=batch.pairing.n_items,
+        items=plan.pairing.n_items,
         tokens=gathered.tokens,
         dead_rows=tuple((~alive).nonzero().flatten().tolist()),
         complaints=complaints,
@@ -125,7 +128,7 @@ def _surrogate(subs: Sequence[SubBatch], vectors: Sequence[Tensor], gradient: Te
     """A scalar whose gradient at each vector is that of the loss, and at a filler's zero."""
     parts = []
     for sub, vector in zip(subs, vectors, strict=True):
-        wanted = gradient[torch.from_numpy(sub.items).to(gradient.device)]
+        wanted = gradient[torch.from_numpy(sub.positions).to(gradient.device)]
         parts.append((vector * (torch.zeros_like(wanted) if sub.filler else wanted)).sum())
     return torch.stack(parts).sum()
 
@@ -140,19 +143,24 @@ class _Gathered:
     stop: bool
 
 
-def _gather(batch: StepBatch, embedded: Sequence[Sequence[Tensor]], accelerator: Accelerator, stop: bool) -> _Gathered:
+def _gather(
+    n_items: int,
+    subs: Sequence[SubBatch],
+    embedded: Sequence[Tensor],
+    unreadable: Mapping[int, str],
+    accelerator: Accelerator,
+    stop: bool,
+) -> _Gathered:
     """One reduction of what every process has, the rest of it zero."""
-    n_items, dim, device = batch.pairing.n_items, embedded[0][0].shape[1], accelerator.device
-    vectors = torch.zeros(n_items, dim, device=device)
-    unreadable = torch.zeros(n_items, device=device)
-    unreadable[list(batch.unreadable)] = 1
+    dim, device = embedded[0].shape[1], accelerator.device
+    vectors, bad = torch.zeros(n_items, dim, device=device), torch.zeros(n_items, device=device)
+    bad[list(unreadable)] = 1
     tokens = 0
-    for subs, parts in zip(batch.rounds, embedded, strict=True):
-        for sub, part in zip(subs, parts, strict=True):
-            if not sub.filler:
-                vectors[torch.from_numpy(sub.items).to(device)] = part.float()
-                tokens += sub.batch.tokens
-    own = torch.cat([vectors.flatten(), unreadable, torch.tensor([tokens, stop], dtype=torch.float32, device=device)])
+    for sub, part in zip(subs, embedded, strict=True):
+        if not sub.filler:
+            vectors[torch.from_numpy(sub.positions).to(device)] = part.float()
+            tokens += sub.batch.tokens
+    own = torch.cat([vectors.flatten(), bad, torch.tensor([tokens, stop], dtype=torch.float32, device=device)])
     flat = accelerator.reduce(own, "sum")
     n_tokens, n_stop = flat[-2:].tolist()
     places = n_items * dim
@@ -160,37 +168,36 @@ def _gather(batch: StepBatch, embedded: Sequence[Sequence[Tensor]], accelerator:
 
 
 def _complaints(
-    batch: StepBatch, gathered: _Gathered, accelerator: Accelerator, skip_bad_rows: bool
+    unreadable: Mapping[int, str], gathered: _Gathered, accelerator: Accelerator, skip_bad_rows: bool
 ) -> tuple[str, ...]:
     """What every process has to say of images that it could not read; the first one as an error unless they may be."""
     if not gathered.unreadable.any():
         return ()
-    complaints = tuple(dict.fromkeys(gather_object(list(batch.unreadable.values()))))
+    complaints = tuple(dict.fromkeys(gather_object(list(unreadable.values()))))
     if not skip_bad_rows:
         raise MmebError(f"{complaints[0].rstrip('.')}: mend it, or leave such rows out with --skip-bad-rows.")
     return complaints
 
 
-def _alive(batch: StepBatch, gathered: _Gathered, complaints: Sequence[str]) -> Tensor:
+def _alive(plan: StepPlan, gathered: _Gathered, complaints: Sequence[str]) -> Tensor:
     """bool (n,): the rows whose query and positive could be read."""
-    queries, candidates, _ = _positions(batch, gathered.unreadable.device)
+    queries, candidates, _ = _positions(plan.pairing, gathered.unreadable.device)
     alive = ~(gathered.unreadable[queries] | gathered.unreadable[candidates[: len(queries)]])
     if not alive.any():
-        raise MmebError(f"No row of the batch of step {batch.step} can be used: {complaints[0]}")
+        raise MmebError(f"No row of the batch of step {plan.step} can be used: {complaints[0]}")
     return alive
 
 
-def _select(batch: StepBatch, gathered: _Gathered, alive: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _select(pairing: Pairing, gathered: _Gathered, alive: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The queries, candidates, targets and copies of `info_nce`, of what could be read."""
-    queries, candidates, same = _positions(batch, alive.device)
+    queries, candidates, same = _positions(pairing, alive.device)
     kept = ~gathered.unreadable[candidates]
     kept[: len(queries)] = alive
     targets = torch.arange(int(alive.sum()), device=alive.device)
     return gathered.vectors[queries[alive]], gathered.vectors[candidates[kept]], targets, same[alive][:, kept]
 
 
-def _positions(batch: StepBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    pairing = batch.pairing
+def _positions(pairing: Pairing, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     queries, candidates, same = map(torch.from_numpy, (pairing.queries, pairing.candidates, pairing.same))
     return queries.to(device), candidates.to(device), same.to(device)
 

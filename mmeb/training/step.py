@@ -1,8 +1,8 @@
-"""What a step consists of: the global batch's items, and which of them this process runs when."""
+"""What a step consists of: the global batch's items, and what this process runs of them."""
 
 import sys
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -14,26 +14,13 @@ from mmeb.data.images import MemoryImage
 from mmeb.data.item import Item
 from mmeb.data.train import TrainPair
 from mmeb.errors import MmebError
-from mmeb.evaluation.batching import BatchLimit, plan_batches
+from mmeb.evaluation.batching import BatchLimit
 from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.training.recipe import Recipe
+from mmeb.training.rounds import Planned, plan_rounds
 from mmeb.training.sampler import Draw
 
 _BLANK = 64  # pixels
-
-
-@dataclass(frozen=True)
-class SubBatch:
-    """Items that run together: their positions among the step's items, int64 (batch.size,), and what the model takes.
-
-    `seed` is what their random state starts from. A filler only keeps this process in step with the others: its
-    vectors are dropped.
-    """
-
-    items: NDArray[np.int64]
-    batch: Batch
-    seed: int
-    filler: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,29 +39,61 @@ class Pairing:
 
 
 @dataclass(frozen=True)
-class StepBatch:
+class Work:
+    """A sub-batch that is to be prepared: its items, and their positions among the step's items, int64 (n_items,).
+
+    `seed` is what their random state starts from. A filler only keeps this process in step with the others: its
+    vectors are dropped.
+    """
+
+    items: list[Item]
+    positions: NDArray[np.int64]
+    seed: int
+    filler: bool
+
+
+@dataclass(frozen=True)
+class SubBatch:
+    """Work that is prepared: `batch` is what the model takes of it.
+
+    `unreadable` holds the items, by position in the step, whose image could not be read, with what to say of each;
+    another image stands in for theirs, so that the plan is kept.
+    """
+
+    positions: NDArray[np.int64]
+    batch: Batch
+    seed: int
+    filler: bool
+    unreadable: dict[int, str]
+
+
+@dataclass(frozen=True)
+class StepPlan:
     """One process's part of a step.
 
     `rounds` holds the sub-batches that go through the model in one forward pass each; all processes have equally many
-    rounds, with items of the same kinds in the same places. `unreadable` holds the items, by position, that this
-    process could not read, with what to say of each; another image stands in for theirs, so that the plan is kept.
+    rounds, with items of the same kinds in the same places. `unreadable` is as in `SubBatch`, of what was found so
+    while planning.
     """
 
     step: int
     pairing: Pairing
-    rounds: list[list[SubBatch]]
+    rounds: list[list[Work]]
     unreadable: dict[int, str]
 
-    def pin_memory(self) -> "StepBatch":
-        rounds = [[replace(sub, batch=sub.batch.pin_memory()) for sub in subs] for subs in self.rounds]
-        return replace(self, rounds=rounds)
+
+@dataclass(frozen=True)
+class StepBatch:
+    """A plan, and its rounds as they are prepared; to be gone through once."""
+
+    plan: StepPlan
+    rounds: Iterable[list[SubBatch]]
 
 
-class Steps(Dataset[StepBatch | MmebError]):
-    """A step's draw in, this process's part of the step out; for a DataLoader's workers.
+class StepPlans(Dataset[StepPlan | MmebError]):
+    """A step's draw in, this process's plan of the step out; the whole step is planned in every process.
 
-    Every process plans the whole step and preprocesses its own part. A mistake of the user's other than an unreadable
-    image comes back as a value, so that its sentence stays plain.
+    A mistake of the user's other than an unreadable image comes back as a value, so that its sentence stays plain.
     """
 
     def __init__(
@@ -92,13 +111,13 @@ class Steps(Dataset[StepBatch | MmebError]):
         self._rank = rank
         self._world = world
 
-    def __getitem__(self, draw: Draw) -> StepBatch | MmebError:
+    def __getitem__(self, draw: Draw) -> StepPlan | MmebError:
         try:
-            return self._make(draw)
+            return self._plan(draw)
         except MmebError as error:
             return error
 
-    def _make(self, draw: Draw) -> StepBatch:
+    def _plan(self, draw: Draw) -> StepPlan:
         recipe, model = self._recipe, self._model
         pairs = [self._subsets[subset][row] for subset, row in draw.rows]
         chosen = [
@@ -116,24 +135,30 @@ class Steps(Dataset[StepBatch | MmebError]):
                 unreadable[position] = str(error)
                 costs[position] = model.cost(items[position])
         groups = [model.group(item) for item in items]
-        rounds = [
-            [self._sub_batch(items, row[self._rank], draw.step, unreadable) for row in rows]
-            for rows in plan_rounds(costs, groups, _limit(recipe), self._world)
-        ]
-        return StepBatch(draw.step, pairing, rounds, unreadable)
 
-    def _sub_batch(self, items: list[Item], planned: "Planned", step: int, unreadable: dict[int, str]) -> SubBatch:
-        try:
-            batch = self._model.preprocess([items[position] for position in planned.items])
-        except MmebError:
-            for position in map(int, planned.items):
-                try:
-                    self._model.preprocess([items[position]])
-                except MmebError as error:
-                    items[position] = _stand_in(items[position], error)
-                    unreadable[position] = str(error)
-            batch = self._model.preprocess([items[position] for position in planned.items])
-        return SubBatch(planned.items, batch, hash_seed(self._recipe.seed, step, planned.number), planned.filler)
+        def work(planned: Planned) -> Work:
+            own = [items[position] for position in planned.items]
+            return Work(own, planned.items, hash_seed(recipe.seed, draw.step, planned.number), planned.filler)
+
+        rounds = plan_rounds(costs, groups, _limit(recipe), self._world)
+        own_rounds = [[work(row[self._rank]) for row in rows] for rows in rounds]
+        return StepPlan(draw.step, pairing, own_rounds, unreadable)
+
+
+def prepare(model: EmbeddingModel, work: Work) -> SubBatch:
+    """Preprocess a sub-batch. Raises MmebError for a mistake of the user's other than an unreadable image."""
+    items, unreadable = list(work.items), {}
+    try:
+        batch = model.preprocess(items)
+    except MmebError:
+        for place, item in enumerate(items):
+            try:
+                model.preprocess([item])
+            except MmebError as error:
+                items[place] = _stand_in(item, error)
+                unreadable[int(work.positions[place])] = str(error)
+        batch = model.preprocess(items)
+    return SubBatch(work.positions, batch, work.seed, work.filler, unreadable)
 
 
 def pair_up(pairs: Sequence[TrainPair], chosen: Sequence[int], negatives: int | None) -> tuple[list[Item], Pairing]:
@@ -158,42 +183,6 @@ def pair_up(pairs: Sequence[TrainPair], chosen: Sequence[int], negatives: int | 
         np.array([position[item] for item in candidates], dtype=np.int64),
         same,
     )
-
-
-@dataclass(frozen=True)
-class Planned:
-    """Items that are to run together, int64 (n,), and their sub-batch's number in the whole step's plan."""
-
-    items: NDArray[np.int64]
-    number: int
-    filler: bool = False
-
-
-def plan_rounds(
-    costs: NDArray[np.int64], groups: Sequence[Hashable], limit: BatchLimit | None, world: int
-) -> list[list[list[Planned]]]:
-    """Rounds of rows of sub-batches: a row has one for each process, all of one group and of similar cost.
-
-    With a limit a round is one row, and which items run together does not depend on `world`. Without, there is one
-    round, in which each group is shared out among the processes. Where a group runs out, the cheapest item of it fills
-    the row up: all processes run the same modules in the same order, whoever has what. The costliest round comes last.
-    """
-    if limit is not None:
-        batches = plan_batches(costs, groups, limit)
-    else:
-        whole = plan_batches(costs, groups, BatchLimit(max(1, len(costs))))
-        batches = [batch[process::world] for batch in whole for process in range(min(world, len(batch)))]
-    by_group: dict[Hashable, list[Planned]] = {}
-    for number, batch in enumerate(batches):
-        by_group.setdefault(groups[batch[0]], []).append(Planned(batch.astype(np.int64), number))
-    rows = []
-    for planned in by_group.values():
-        filler = Planned(planned[-1].items[-1:], planned[-1].number, filler=True)
-        for start in range(0, len(planned), world):
-            row = planned[start : start + world]
-            rows.append(row + [filler] * (world - len(row)))
-    rows.sort(key=lambda row: int(costs[row[0].items[0]]) * len(row[0].items))
-    return [[row] for row in rows] if limit is not None else [rows]
 
 
 def hash_seed(*numbers: int) -> int:

@@ -68,11 +68,11 @@ def _plainly(model: EmbeddingModel, recipe: Recipe) -> tuple[float, Gradients]:
     embedder = Embedder(model).train()
     embedder.zero_grad()
     batch = make_step(model, PAIRS, recipe)
-    vectors = torch.zeros(batch.pairing.n_items, model.dim)
+    vectors = torch.zeros(batch.plan.pairing.n_items, model.dim)
     for subs in batch.rounds:
         for sub in subs:
-            vectors = vectors.index_add(0, torch.from_numpy(sub.items), embedder([sub.batch], [sub.seed])[0][0])
-    pairing = batch.pairing
+            vectors = vectors.index_add(0, torch.from_numpy(sub.positions), embedder([sub.batch], [sub.seed])[0][0])
+    pairing = batch.plan.pairing
     loss = info_nce(
         vectors[pairing.queries],
         vectors[pairing.candidates],

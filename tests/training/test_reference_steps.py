@@ -74,13 +74,13 @@ def test_loss_and_every_gradient_are_the_reference_ones(name: str, model: Embedd
 def test_representations_are_the_reference_ones(name: str, model: EmbeddingModel) -> None:
     pairs = golden_pairs()
     batch = make_step(model, pairs, replace(_RECIPE, sub_batch_size=3))
-    vectors = np.empty((batch.pairing.n_items, model.dim), dtype=np.float32)
+    vectors = np.empty((batch.plan.pairing.n_items, model.dim), dtype=np.float32)
     with torch.no_grad():
         for (sub,) in batch.rounds:
-            vectors[sub.items] = model.embed(sub.batch).numpy()
+            vectors[sub.positions] = model.embed(sub.batch).numpy()
     arrays = np.load(GOLDEN / f"train/{name}.npz")
-    np.testing.assert_allclose(vectors[batch.pairing.queries], arrays["qry_reps"], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(vectors[batch.pairing.candidates], arrays["tgt_reps"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(vectors[batch.plan.pairing.queries], arrays["qry_reps"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(vectors[batch.plan.pairing.candidates], arrays["tgt_reps"], rtol=0, atol=1e-5)
 
 
 def test_equal_targets_are_negatives_in_the_reference_and_not_here() -> None:

@@ -1,21 +1,17 @@
 """What a step consists of, and which process runs what."""
 
-import multiprocessing
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from contrastive_steps import golden_pairs, item, make_step, whole_draw
-from torch.utils.data import DataLoader
+from contrastive_steps import golden_pairs, item, make_step
 
 from mmeb.data.item import Item, Role
 from mmeb.data.train import TrainPair
-from mmeb.evaluation.batching import BatchLimit
 from mmeb.models.demo import DemoConfig, DemoModel
 from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import Draw
-from mmeb.training.step import Planned, StepBatch, Steps, hash_seed, pair_up, plan_rounds
+from mmeb.training.step import StepPlan, StepPlans, hash_seed, pair_up
 
 RECIPE = Recipe("demo", batch_size=8, sub_batch_size=3)
 
@@ -90,66 +86,16 @@ def _chosen(model: DemoModel, pairs: list[TrainPair], step: int, world: int) -> 
     for rank in range(world):
         batch = make_step(model, pairs, recipe, rank=rank, world=world, step=step)
         for (sub,) in batch.rounds:
-            words[int(sub.items[0])] = tuple(sub.batch.inputs["ids"].flatten().tolist())
-    return [words[position] for position in batch.pairing.candidates]
-
-
-COSTS = np.array([9, 8, 7, 6, 5, 4, 30, 20, 10])
-GROUPS = ["text"] * 6 + ["image"] * 3
-
-
-def _shape(rounds: list[list[list[Planned]]]) -> list[list[list[list[int]]]]:
-    return [[[planned.items.tolist() for planned in row] for row in rows] for rows in rounds]
-
-
-def test_a_round_is_of_one_kind_in_all_processes_and_the_costliest_is_last() -> None:
-    rounds = plan_rounds(COSTS, GROUPS, BatchLimit(2), world=2)
-    assert _shape(rounds) == [[[[4, 5], [5]]], [[[0, 1], [2, 3]]], [[[6, 7], [8]]]]
-    assert [planned.filler for rows in rounds for row in rows for planned in row] == [False, True] + [False] * 4
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
-def test_what_runs_together_does_not_depend_on_the_number_of_processes(world: int) -> None:
-    alone = plan_rounds(COSTS, GROUPS, BatchLimit(2), world=1)
-    many = plan_rounds(COSTS, GROUPS, BatchLimit(2), world)
-    expected, found = (
-        {
-            planned.number: planned.items.tolist()
-            for rows in rounds
-            for row in rows
-            for planned in row
-            if not planned.filler
-        }
-        for rounds in (alone, many)
-    )
-    assert found == expected
-
-
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_without_a_limit_there_is_one_round_which_the_processes_share(world: int) -> None:
-    (rows,) = plan_rounds(COSTS, GROUPS, None, world)
-    assert len(rows) == 2
-    for row in rows:
-        assert len(row) == world
-        assert len({GROUPS[int(planned.items[0])] for planned in row}) == 1
-        sizes = [len(planned.items) for planned in row if not planned.filler]
-        assert max(sizes) - min(sizes) <= 1
-    covered = [position for row in rows for planned in row if not planned.filler for position in planned.items]
-    assert sorted(covered) == list(range(9))
-
-
-def test_a_token_budget_bounds_a_sub_batch() -> None:
-    rounds = plan_rounds(COSTS, GROUPS, BatchLimit(100, 18), world=1)
-    sizes = [COSTS[planned.items].max() * len(planned.items) for rows in rounds for row in rows for planned in row]
-    assert [size for size in sizes if size > 18] == [20, 30]  # those that are over it by themselves
+            words[int(sub.positions[0])] = tuple(sub.batch.inputs["ids"].flatten().tolist())
+    return [words[position] for position in batch.plan.pairing.candidates]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_the_processes_parts_hold_every_item_once(model: DemoModel, world: int) -> None:
     parts = [make_step(model, golden_pairs(), RECIPE, rank=rank, world=world) for rank in range(world)]
-    assert len({len(part.rounds) for part in parts}) == 1
-    items = [position for part in parts for (sub,) in part.rounds if not sub.filler for position in sub.items]
-    assert sorted(items) == list(range(parts[0].pairing.n_items))
+    assert len({len(part.plan.rounds) for part in parts}) == 1
+    items = [position for part in parts for (sub,) in part.rounds if not sub.filler for position in sub.positions]
+    assert sorted(items) == list(range(parts[0].plan.pairing.n_items))
     for subs in zip(*(part.rounds for part in parts), strict=True):
         assert len({"pixels" in sub.batch.inputs for (sub,) in subs}) == 1
 
@@ -158,7 +104,7 @@ def test_sub_batches_of_processes_have_the_seeds_of_one_process(model: DemoModel
     def seeds(world: int) -> dict[int, int]:
         parts = [make_step(model, golden_pairs(), RECIPE, rank=rank, world=world) for rank in range(world)]
         subs = [sub for part in parts for (sub,) in part.rounds if not sub.filler]
-        return {int(position): sub.seed for sub in subs for position in sub.items}
+        return {int(position): sub.seed for sub in subs for position in sub.positions}
 
     assert seeds(1) == seeds(2) == seeds(3)
     assert len(set(seeds(1).values())) > 3
@@ -169,24 +115,9 @@ def test_a_seed_follows_from_numbers_alone() -> None:
     assert len({hash_seed(a, b) for a in range(20) for b in range(20)}) == 400
 
 
-def test_steps_come_from_worker_processes(model: DemoModel) -> None:
-    steps = Steps(model, [golden_pairs()], RECIPE)
-    draws = [whole_draw(golden_pairs(), step) for step in range(3)]
-    fork = multiprocessing.get_context("fork")
-    loader = DataLoader(steps, sampler=draws, batch_size=None, num_workers=2, multiprocessing_context=fork)
-    for made, draw in zip(loader, draws, strict=True):
-        expected = steps[draw]
-        assert isinstance(made, StepBatch)
-        assert isinstance(expected, StepBatch)
-        assert made.step == draw.step
-        assert [sub.seed for (sub,) in made.rounds] == [sub.seed for (sub,) in expected.rounds]
-        for (found,), (wanted,) in zip(made.rounds, expected.rounds, strict=True):
-            assert all(torch.equal(found.batch.inputs[name], wanted.batch.inputs[name]) for name in wanted.batch.inputs)
-
-
 def test_a_draw_of_several_subsets_is_one_batch(model: DemoModel) -> None:
     pairs = golden_pairs()
-    made = Steps(model, [pairs[:4], pairs[4:]], RECIPE)[Draw(0, [(1, 0), (0, 2)])]
-    expected = make_step(model, [pairs[4], pairs[2]], RECIPE)
-    assert isinstance(made, StepBatch)
-    assert made.pairing.n_items == expected.pairing.n_items
+    plan = StepPlans(model, [pairs[:4], pairs[4:]], RECIPE)[Draw(0, [(1, 0), (0, 2)])]
+    expected = make_step(model, [pairs[4], pairs[2]], RECIPE).plan
+    assert isinstance(plan, StepPlan)
+    assert [sub.items for (sub,) in plan.rounds] == [sub.items for (sub,) in expected.rounds]
