@@ -56,6 +56,7 @@ _PAIR_SOURCES = {
     "options": "Ours: MMEB's instructions in front of the text, and unit vectors added.",
     "batch_size": f"That of the VLMs ({_PAPER}): the paper names none for its fine-tuned CLIP.",
     "temperature": f"{_PAPER}.",
+    "sub_batch_size": _SUB_BATCH,
     "steps": "Those of the VLMs, with learning rate and warm-up: the paper names none for its fine-tuned CLIP.",
     "weight_decay": "Ours.",
 }
@@ -93,7 +94,7 @@ _CLIP = Recipe(
     model="clip-vit-l14",
     options={"text": "instruction"},
     limit=100_000,
-    sub_batch_size=128,
+    sub_batch_size=32,
     weight_decay=0.01,
 )
 
@@ -101,28 +102,29 @@ _TABLE = (
     NamedRecipe(
         "phi35v",
         _PHI35V,
-        "estimate 24 GiB: weights 7.7 in bfloat16, adapter and optimizer 0.3, activations of a sub-batch 15",
+        "estimate 20 GiB: weights 7.7 in bfloat16, adapter and optimizer 0.3, activations of a sub-batch 12",
         "estimate 57 hours on one H100, 7 on eight",
         {**_VLM_SOURCES, "options": f"{_PAPER}: 4 crops, text cut at 256 tokens."},
     ),
     NamedRecipe(
         "phi35v-24gb",
         replace(_PHI35V, batch_size=256, sub_batch_tokens=4_096),
-        "estimate 13 GiB: weights 7.7 in bfloat16, adapter and optimizer 0.3, activations of a sub-batch 4",
+        "estimate 12 GiB: weights 7.7 in bfloat16, adapter and optimizer 0.3, activations of a sub-batch 4",
         "estimate 4 days on one GPU of 60 TFLOP/s",
         {**_SMALL_SOURCES, "options": f"{_PAPER}: 4 crops, text cut at 256 tokens."},
     ),
     NamedRecipe(
         "phi35v-full",
         replace(_PHI35V, lora=None, batch_size=2048),
-        "estimate 80 GiB: weights, gradients and optimizer 62 in float32, activations of a sub-batch 15",
+        "estimate 80 GiB: weights, gradients and optimizer 62 in float32, bfloat16 copies 8, activations of a\n"
+        "sub-batch 10; on smaller GPUs shared out by --fsdp",
         "estimate 140 hours on one H100, 18 on eight",
         {**_VLM_SOURCES, "batch_size": "README of VLM2Vec, branch v1; the paper's table says 1024."},
     ),
     NamedRecipe(
         "llava-next",
         _LLAVA_NEXT,
-        "estimate 32 GiB: weights 14 in bfloat16, adapter and optimizer 0.4, activations of a sub-batch 17",
+        "estimate 28 GiB: weights 14 in bfloat16, adapter and optimizer 0.4, activations of a sub-batch 13",
         "estimate 310 hours on one H100, 39 on eight",
         {
             **_VLM_SOURCES,
@@ -141,8 +143,8 @@ _TABLE = (
             sub_batch_tokens=4_096,
             steps=1000,
         ),
-        "estimate 20 GiB: weights 14 in bfloat16, adapter and optimizer 0.4, activations of a sub-batch 5",
-        "estimate 4 days on one GPU of 60 TFLOP/s",
+        "estimate 18 GiB: weights 14 in bfloat16, adapter and optimizer 0.4, activations of a sub-batch 4",
+        "estimate 4.5 days on one GPU of 60 TFLOP/s",
         {
             **_SMALL_SOURCES,
             "options": "Ours: images at 128 x 128 are 1176 tokens, at 1344 x 1344 they are 2928.",
@@ -153,8 +155,8 @@ _TABLE = (
     NamedRecipe(
         "qwen2-vl",
         _QWEN2_VL,
-        "estimate 14 GiB: weights 4.1 in bfloat16, adapter and optimizer 0.2, activations of a sub-batch 9; of the\n"
-        "7B model (--base Qwen/Qwen2-VL-7B-Instruct) 30 GiB",
+        "estimate 11 GiB: weights 4.1 in bfloat16, adapter and optimizer 0.2, activations of a sub-batch 7; of the\n"
+        "7B model (--base Qwen/Qwen2-VL-7B-Instruct) 27 GiB",
         "estimate 140 hours on one H100, 18 on eight",
         {**_VLM_SOURCES, "options": f"{_PAPER}: images stretched to 1344 x 1344, 4096 tokens."},
     ),
@@ -166,9 +168,9 @@ _TABLE = (
             batch_size=256,
             sub_batch_tokens=4_096,
         ),
-        "estimate 8 GiB: weights 4.1 in bfloat16, adapter and optimizer 0.2, activations of a sub-batch 3; of the\n"
-        "7B model (--base Qwen/Qwen2-VL-7B-Instruct) 20 GiB",
-        "estimate 39 hours on one GPU of 60 TFLOP/s",
+        "estimate 7 GiB: weights 4.1 in bfloat16, adapter and optimizer 0.2, activations of a sub-batch 2; of the\n"
+        "7B model (--base Qwen/Qwen2-VL-7B-Instruct) 19 GiB",
+        "estimate 44 hours on one GPU of 60 TFLOP/s",
         {**_SMALL_SOURCES, "options": "Ours: images stretched to 672 x 672, a quarter of the tokens."},
     ),
     NamedRecipe(
@@ -181,8 +183,8 @@ _TABLE = (
             lora=LoraSettings(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
             freeze_tower=True,
         ),
-        "estimate 16 GiB: weights 7 in bfloat16, adapter and optimizer 0.4, activations of a sub-batch 9",
-        "estimate 60 hours on one H100, 8 on eight",
+        "estimate 16 GiB: weights 7 in bfloat16, adapter and optimizer 0.4, activations of a sub-batch 8",
+        "estimate 50 hours on one H100, 6 on eight, with images of 800 tokens on average",
         {
             **_VLM_SOURCES,
             "options": "Ours: no VLM2Vec was published on it. Images at their own size, up to 1280 tokens.",
@@ -200,36 +202,36 @@ _TABLE = (
     NamedRecipe(
         "clip",
         _CLIP,
-        "estimate 10 GiB: weights, gradients and optimizer 6.4 in float32, activations of a sub-batch 4",
-        "estimate 4 hours on one H100",
+        "estimate 21 GiB: weights, gradients and optimizer 6.4 in float32, activations of a sub-batch 14",
+        "estimate 5 hours on one H100",
         _PAIR_SOURCES,
     ),
     NamedRecipe(
         "open_clip",
-        replace(_CLIP, adapter="open_clip", model="open-clip-vit-h14", sub_batch_size=64),
+        replace(_CLIP, adapter="open_clip", model="open-clip-vit-h14", sub_batch_size=64, gradient_checkpointing=True),
         "estimate 20 GiB: weights, gradients and optimizer 14.7 in float32, activations of a sub-batch 5",
-        "estimate 7 hours on one H100",
+        "estimate 12 hours on one H100",
         _PAIR_SOURCES,
     ),
     NamedRecipe(
         "siglip",
-        replace(_CLIP, adapter="siglip", model="siglip-base-patch16-224"),
-        "estimate 6 GiB: weights, gradients and optimizer 3 in float32, activations of a sub-batch 3",
+        replace(_CLIP, adapter="siglip", model="siglip-base-patch16-224", sub_batch_size=64),
+        "estimate 12 GiB: weights, gradients and optimizer 3 in float32, activations of a sub-batch 8",
         "estimate 2 hours on one H100",
         _PAIR_SOURCES,
     ),
     NamedRecipe(
         "blip",
-        replace(_CLIP, adapter="blip", model="blip-itm-base-coco", sub_batch_size=64),
-        "estimate 7 GiB: weights, gradients and optimizer 3.3 in float32, activations of a sub-batch 3",
+        replace(_CLIP, adapter="blip", model="blip-itm-base-coco"),
+        "estimate 16 GiB: weights, gradients and optimizer 3.3 in float32, activations of a sub-batch 12",
         "estimate 4 hours on one H100",
         _PAIR_SOURCES,
     ),
     NamedRecipe(
         "blip2",
-        replace(_CLIP, adapter="blip2", model="blip2-itm-vit-g", sub_batch_size=32),
-        "estimate 24 GiB: weights, gradients and optimizer 17.4 in float32, activations of a sub-batch 6",
-        "estimate 20 hours on one H100",
+        replace(_CLIP, adapter="blip2", model="blip2-itm-vit-g", sub_batch_size=16, gradient_checkpointing=True),
+        "estimate 22 GiB: weights, gradients and optimizer 17.4 in float32, activations of a sub-batch 5",
+        "estimate 39 hours on one H100",
         _PAIR_SOURCES,
     ),
     NamedRecipe(

@@ -16,6 +16,7 @@ from mmeb.errors import MmebError
 from mmeb.models import lora
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.demo import DemoConfig, DemoModel
+from mmeb.models.options import parse_options
 from mmeb.models.registry import adapter_class, load_model
 from mmeb.training.recipe import LoraSettings, Recipe
 from mmeb.training.recipes import RECIPES
@@ -91,6 +92,7 @@ def describe(module: nn.Module) -> Trainable:
 
 def _load(recipe: Recipe, device: str, offline: bool, *, sketch: bool) -> EmbeddingModel:
     if recipe.model is None:
+        parse_options(DemoModel.options_class, recipe.options, recipe.adapter)
         return DemoModel.new(DemoConfig(), seed=recipe.seed, device=torch.device(device))
     # Small steps would be lost in the rounding of bfloat16: where all weights are trained they are float32, and the
     # trainer's autocast computes in bfloat16. A frozen base loses nothing.

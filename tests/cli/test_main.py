@@ -14,7 +14,17 @@ from mmeb.tasks import TASKS
 HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy", "PIL", "numpy")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["tasks"], ["tasks", "--json"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["tasks"],
+        ["tasks", "--json"],
+        ["run", "--help"],
+        ["train", "--adapter", "e5v", "--show"],
+    ],
+)
 def test_it_answers_without_importing_anything_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom mmeb.cli.main import main\n"

@@ -1,0 +1,145 @@
+"""`mmeb train` as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mmeb.cli.train import command
+from mmeb.errors import MmebError
+from mmeb.training.recipe_file import read_recipe
+from mmeb.training.recipes import RECIPES
+
+CKPT = Path(__file__).parents[1] / "golden/ckpt"
+SMALL = ["--data", "demo", "--subsets", "VOC2007,CIRR", "--limit", "8", "--steps", "2", "--batch-size", "4"]
+
+
+def train(*arguments: Any) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def mmeb(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "mmeb", *map(str, arguments)]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_an_adapter_is_all_it_takes_and_the_result_is_scored_and_merged(tmp_path: Path) -> None:
+    lora = ("--adapter", "qwen2-vl", "--base", CKPT / "qwen2_vl", "--option", "image_resolution=low")
+    done = mmeb("train", *lora, *SMALL, "--workers", "0", "--option", "max_length=2048", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "language_model.layers.*.self_attn.q_proj x 2" in done.stdout
+    assert "parameters are trained" in done.stdout
+    assert "mmeb run --model runs/train/qwen2-vl" in done.stdout
+    scored = mmeb(
+        *("run", "--model", "runs/train/qwen2-vl", "--tasks", "VOC2007", "--data", "demo", "--limit", "2"),
+        *("--workers", "0", "--output", "scores"),
+        cwd=tmp_path,
+    )
+    assert scored.returncode == 0, scored.stderr
+    merged = mmeb("train", "merge", "runs/train/qwen2-vl", "--output", "merged", cwd=tmp_path)
+    assert merged.returncode == 0, merged.stderr
+    assert "The largest difference" in merged.stdout
+    assert (tmp_path / "merged/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_config_takes_back_what_show_prints(name: str, tmp_path: Path) -> None:
+    shown = train("--recipe", name, "--show").output
+    (tmp_path / "recipe.yaml").write_text(shown)
+    assert read_recipe(tmp_path / "recipe.yaml") == RECIPES[name].recipe
+    again = train("--config", tmp_path / "recipe.yaml", "--show").output
+    settings = [line for line in shown.splitlines() if line and not line.startswith("#")]
+    assert again.splitlines() == settings
+
+
+def test_flags_are_settings_of_the_recipe(tmp_path: Path) -> None:
+    flags = {
+        "--model": "x/y",
+        "--model-revision": "main",
+        "--subsets": "CIRR,NIGHTS",
+        "--split": "diverse_instruction",
+        "--limit": 7,
+        "--steps": 11,
+        "--batch-size": 128,
+        "--interleave": 32,
+        "--sub-batch-size": 3,
+        "--sub-batch-tokens": 500,
+        "--learning-rate": 1e-4,
+        "--warmup-steps": 0,
+        "--temperature": 0.05,
+        "--seed": 0,
+        "--lora-rank": 16,
+        "--lora-alpha": 32,
+        "--lora-targets": "qkv_proj,o_proj",
+        "--dtype": "float32",
+        "--option": "num_crops=16",
+        "--set": "lora.dora=false",
+    }
+    given = [str(part) for pair in flags.items() for part in pair]
+    shown = train("--adapter", "phi35v", *given, "--freeze-tower", "--no-gradient-checkpointing", "--show").output
+    (tmp_path / "recipe.yaml").write_text(shown)
+    recipe = read_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.model, recipe.model_revision, recipe.subsets) == ("x/y", "main", ("CIRR", "NIGHTS"))
+    assert (recipe.split, recipe.limit, recipe.steps, recipe.batch_size) == ("diverse_instruction", 7, 11, 128)
+    assert (recipe.batches, recipe.interleave) == ("interleaved", 32)
+    assert (recipe.sub_batch_size, recipe.sub_batch_tokens) == (3, 500)
+    assert (recipe.learning_rate, recipe.warmup_steps, recipe.temperature, recipe.seed) == (1e-4, 0, 0.05, 0)
+    assert recipe.lora is not None
+    assert (recipe.lora.rank, recipe.lora.alpha, recipe.lora.dora) == (16, 32, False)
+    assert recipe.lora.targets == ("qkv_proj", "o_proj")
+    assert (recipe.dtype, recipe.freeze_tower, recipe.gradient_checkpointing) == ("float32", True, False)
+    assert recipe.options == {"num_crops": "16", "max_length": "256"}
+
+
+def test_what_is_changed_is_shown_without_the_source_of_what_it_was() -> None:
+    source = RECIPES["phi35v"].sources["batch_size"].splitlines()[0]
+    assert source in train("--adapter", "phi35v", "--show").output
+    assert source not in train("--adapter", "phi35v", "--batch-size", "64", "--show").output
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    done = train("--adapter", "clip", "--model", CKPT / "clip", *SMALL, "--output", output, "--dry-run")
+    assert "2 subsets, 16 pairs" in done.output
+    assert "(100.00%)" in done.output
+    assert "0.50 epochs" in done.output
+    assert not output.exists()
+
+
+def test_the_folder_says_which_command_made_it(tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    train("--adapter", "demo", *SMALL, "--workers", "0", "--output", output)
+    command_line = json.loads((output / "mmeb.json").read_text())["command"]
+    assert command_line.startswith("mmeb train --adapter demo --data demo --subsets VOC2007,CIRR")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--adapter"),
+        (["--adapter", "phi35"], "There is no adapter 'phi35': did you mean phi35v"),
+        (["--recipe", "phi35v-24g"], "did you mean phi35v-24gb"),
+        (["--adapter", "demo", "--config", "x.yaml"], "There is no file x.yaml"),
+        (["--recipe", "demo", "--config", "x.yaml"], "leave one of them out"),
+        (["--adapter", "demo", "--set", "stepz=3"], "did you mean steps?"),
+        (["--adapter", "qwen2-vl", "--set", "options.max_length=null"], "options.max_length is to be text"),
+        (["--adapter", "demo", "--lora-rank", "4"], "name --lora-targets"),
+        (["--adapter", "demo", "--lora-rank", "4", "--lora-targets", "a"], "demo takes no LoRA"),
+        (["--adapter", "demo", "--batch-size", "1"], "batch size is to be 2 or more"),
+        (["--adapter", "demo", "--steps", "0"], "steps is to be above 0"),
+        (["--adapter", "demo", "--keep", "0"], "--keep is to be 1 or more"),
+        (["--adapter", "demo", "--subsets", "ImageNet-R"], "ImageNet-R"),
+        (["--adapter", "demo", "--data", "nowhere"], "nowhere"),
+        (["--adapter", "demo", "--split", "none"], "There is no split 'none'"),
+        (["--adapter", "demo", "--option", "text=plain"], "no option 'text'"),
+    ],
+)
+def test_a_mistake_is_said_plainly(arguments: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(MmebError) as error:
+        train("--data", "demo", "--output", tmp_path / "model", *arguments)
+    assert message in str(error.value)
+    assert not (tmp_path / "model").exists()
