@@ -1,35 +1,42 @@
 """The library's training loop, with our step, our checkpoints and our log."""
 
 import math
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from mmeb.data.train import TrainSubset
 from mmeb.errors import MmebError
 from mmeb.evaluation.distributed import Processes
-from mmeb.evaluation.pipeline import default_workers, share
-from mmeb.evaluation.stop import StoppedError, StopRequest, leave_to_parent
+from mmeb.evaluation.pipeline import default_workers
+from mmeb.evaluation.stop import StoppedError, StopRequest
 from mmeb.models.base import EmbeddingModel
 from mmeb.training import checkpoint
 from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step
 from mmeb.training.monitor import Window
 from mmeb.training.recipe import Recipe
-from mmeb.training.sampler import BatchSampler, Draw
+from mmeb.training.sampler import BatchSampler
 from mmeb.training.settings import RunSettings
-from mmeb.training.step import StepBatch, Steps
+from mmeb.training.step import StepBatch
+from mmeb.training.step_loader import StepLoader
 
 _WEIGHTS = "weights.pt"
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _PREFETCH = 2  # steps that each worker prepares ahead
 
 
@@ -40,18 +47,6 @@ class Save(Protocol):
 
 
 Evaluate = Callable[[int], Mapping[str, float]]
-
-
-class _Shared(Dataset[StepBatch | MmebError]):
-    """Steps in shared memory, in which a worker hands them over; want of room there is said as a user's mistake."""
-
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-
-    def __getitem__(self, draw: Draw) -> StepBatch | MmebError:
-        step = self._steps[draw]
-        refusals = [] if isinstance(step, MmebError) else [share(sub.batch) for subs in step.rounds for sub in subs]
-        return next((refusal for refusal in refusals if refusal is not None), step)
 
 
 class ContrastiveTrainer(Trainer):  # type: ignore[misc]
@@ -88,12 +83,16 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         temperature = recipe.temperature if recipe.learn_temperature else None
         super().__init__(model=Embedder(model, temperature), args=arguments, callbacks=callbacks)
         self._embedding_model = model
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        buffers = {name for name, _ in self.model.named_buffers()}
+        self._changing = self.model.state_dict().keys() & (trained | buffers)
         self.remove_callback(PrinterCallback)
 
     def run(self, state: Path | None) -> None:
         """Train to the last step, from the beginning or from a checkpoint's state. Raises StoppedError."""
+        if state is not None:
+            self._load_weights(state)
         if state is not None and self._resumed == self._recipe.steps:  # broken between the last step and the end
-            self._load_from_checkpoint(str(state))
             self.state = TrainerState.load_from_json(str(state / TRAINER_STATE_NAME))
             return
         self.train(None if state is None else str(state))
@@ -104,23 +103,28 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
                 f"{self._settings.output / f'checkpoint-{step}'}."
             )
 
+    def finish(self) -> None:
+        """Write the model's files to the output folder."""
+        whole, output = self._whole_state(), self._settings.output
+        self._processes.on_first(
+            lambda: checkpoint.finish(
+                output, self._identity, lambda folder: self._save_files(folder, self._module_state(whole))
+            )
+        )
+
     def get_train_dataloader(self) -> Any:
-        """Steps, from the one that is resumed on. Every process reads all draws, and prepares its own part of each."""
-        processes, device = self._processes, self.args.device.type
-        workers = self._settings.workers
+        """Steps, from the one that is resumed on."""
+        processes, workers = self._processes, self._settings.workers
         if workers is None:
-            workers = default_workers(device, processes.local_size)
-        steps = Steps(self._embedding_model, self._subsets, self._recipe, rank=processes.rank, world=processes.size)
-        return DataLoader(
-            _Shared(steps) if workers else steps,
-            batch_size=None,
-            sampler=self._draws(self._resumed),
-            num_workers=workers,
-            prefetch_factor=1 if workers else None,  # a step is large: each worker has one in hand or ready
-            # Forked workers share the model's memory; none of them touches its weights or the device.
-            multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
-            worker_init_fn=leave_to_parent,
-            pin_memory=device == "cuda",
+            workers = default_workers(self.args.device.type, processes.local_size)
+        return StepLoader(
+            self._embedding_model,
+            self._subsets,
+            self._recipe,
+            self._draws(self._resumed),
+            rank=processes.rank,
+            world=processes.size,
+            workers=workers,
         )
 
     def _draws(self, start: int) -> BatchSampler:
@@ -136,9 +140,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             start=start,
         )
 
-    def training_step(self, model: nn.Module, inputs: StepBatch | MmebError, *_: Any, **__: Any) -> Tensor:
-        if isinstance(inputs, MmebError):
-            raise inputs
+    def training_step(self, model: nn.Module, inputs: StepBatch, *_: Any, **__: Any) -> Tensor:
         model.train()
         outcome = contrastive_step(
             model,
@@ -217,36 +219,67 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             self.control.should_training_stop = True
 
     def _save_checkpoint(self, *_: Any) -> None:
-        self._processes.on_first(self._write_checkpoint)
+        whole, optimizer = self._whole_state(), self._optimizer_state()
+        self._processes.on_first(lambda: self._write_checkpoint(whole, optimizer))
 
-    def _write_checkpoint(self) -> None:
+    def _write_checkpoint(self, whole: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
         output = self._settings.output
-        with checkpoint.writing(output, self.state.global_step, self._identity) as folder, self._evaluating():
-            self._save_files(folder)
+        with checkpoint.writing(output, self.state.global_step, self._identity) as folder:
+            self._save_files(folder, self._module_state(whole))
             state = folder / checkpoint.STATE
-            checkpoint.save_tensors(self._weights(), state / _WEIGHTS)
-            checkpoint.save_tensors(self.optimizer.state_dict(), state / OPTIMIZER_NAME)
+            # The model's own files may hold them in less precision.
+            checkpoint.save_tensors({name: whole[name] for name in self._changing}, state / _WEIGHTS)
+            checkpoint.save_tensors(optimizer, state / OPTIMIZER_NAME)
             checkpoint.save_tensors(self.lr_scheduler.state_dict(), state / SCHEDULER_NAME)
             self.state.save_to_json(str(state / TRAINER_STATE_NAME))
         checkpoint.rotate(output, self._settings.keep)
 
-    def _weights(self) -> dict[str, Tensor]:
-        """What training changes, as it is: the model's own files may hold it in less precision."""
-        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        buffers = {name for name, _ in self.model.named_buffers()}
-        return {name: tensor for name, tensor in self.model.state_dict().items() if name in trained | buffers}
+    def _whole_state(self) -> dict[str, Tensor]:
+        """All weights by name; gathered, in the first process alone, where FSDP deals them out."""
+        if not self.is_fsdp_enabled:
+            return dict(self.model.state_dict())
+        gathered: dict[str, Tensor] = get_model_state_dict(self.model, options=_WHOLE)  # type: ignore[assignment]
+        return gathered
+
+    def _module_state(self, whole: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """The state of the model's own module where it can't be asked itself."""
+        if not self.is_fsdp_enabled:
+            return None
+        own = "weights."  # the module's name in the Embedder
+        return {name.removeprefix(own): tensor for name, tensor in whole.items() if name.startswith(own)}
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        if not self.is_fsdp_enabled:
+            return dict(self.optimizer.state_dict())
+        return dict(get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=_WHOLE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        path = Path(resume_from_checkpoint) / _WEIGHTS
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        if weights.keys() != self._weights().keys():
-            raise MmebError(f"{path.parent.parent} trains other weights than this run: choose another --output.")
+        """Nothing: `run` has loaded the weights before anything is wrapped."""
+
+    def _load_weights(self, state: Path) -> None:
+        weights = torch.load(state / _WEIGHTS, map_location="cpu", weights_only=True)
+        if weights.keys() != self._changing:
+            raise MmebError(f"{state.parent} trains other weights than this run: choose another --output.")
         self.model.load_state_dict(weights, strict=False)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        read = partial(torch.load, map_location="cpu", weights_only=True)
+        optimizer = read(Path(checkpoint) / OPTIMIZER_NAME)
+        set_optimizer_state_dict(self.model, self.optimizer.optimizer, optimizer, options=_WHOLE)
+        self.lr_scheduler.load_state_dict(read(Path(checkpoint) / SCHEDULER_NAME))
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
+        """In evaluation mode; what FSDP keeps at its root is there for who calls the model past it."""
         self.model.eval()
+        if self.is_fsdp_enabled:
+            self.model.unshard()
         try:
             yield
         finally:
+            if self.is_fsdp_enabled:
+                self.model.reshard()
             self.model.train()

@@ -52,8 +52,8 @@ def train(
     """Train `model` in place, by `recipe`, in what of it takes a gradient.
 
     `save` writes the model's own files to a folder that is there; it is called for every checkpoint and for the end, in
-    the first process alone. `evaluate` gets the step and returns scores by name; it is called in every process. Both
-    find the model in evaluation mode, as does the caller at the end.
+    the first process alone. `evaluate` gets the step and returns scores by name; it is called in every process, and
+    finds the model in evaluation mode, as does the caller at the end.
 
     The result depends on the model, the subsets and the recipe alone, not on the number of processes, nor on whether
     the run was broken and resumed. Raises MmebError for an output folder with another run in it, for a loss that is
@@ -84,8 +84,7 @@ def train(
         try:
             with plain_worker_errors(_ONWARD), _plain_memory_errors():
                 trainer.run(None if last is None else last / checkpoint.STATE)
-            model.module.eval()
-            processes.on_first(lambda: checkpoint.finish(settings.output, identity, save))
+                trainer.finish()
         finally:
             monitor.close()
             model.module.eval()
