@@ -140,33 +140,29 @@ def _no_shared_memory(error: str) -> MmebError:
 def plain_worker_errors(
     onward: str = "What is encoded is saved, the same command again goes on from there.",
 ) -> Iterator[None]:
-    """Say in plain words that a worker is dead: the loader tells it wherever the main thread is at that moment.
+    """Say in plain words that a worker is dead, and `onward`: what is kept.
 
-    `onward` says what is kept, and how to go on.
+    The loader tells it wherever the main thread is at that moment, or stumbles over a batch that was not handed over.
     """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
-        killed = re.search(
-            r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (?:is killed by signal: ([\w ]+)|exited)", str(error)
-        )
-        if killed is None:
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        if not isinstance(error, RuntimeError):
+            with suppress(RuntimeError):
+                time.sleep(_NEWS)  # of the worker's death, which the loader would tell in the midst of what follows
+            if "multiprocessing" not in traceback.extract_tb(error.__traceback__)[-1].filename:
+                raise  # it is about something else
+        told = re.search(r"DataLoader worker \(.*\) (?:is killed by signal: ([\w ]+)|exited)", str(error))
+        if told is None and isinstance(error, RuntimeError):
             raise
-        if killed[1] == "Bus error":
+        if told is None:
+            with suppress(RuntimeError):
+                time.sleep(1)  # until the loader tells it too: here, not while the workers are being ended
+        if told is not None and told[1] == "Bus error":
             raise _no_shared_memory("the system ended it with a bus error") from error
-        raise _killed(killed[1] or "it ended", onward) from error
-    except (ConnectionError, EOFError, FileNotFoundError) as error:  # it died while it handed a batch over
-        with suppress(RuntimeError):
-            time.sleep(_NEWS)  # of its death, which the loader would tell in the midst of what follows
-        if "multiprocessing" not in traceback.extract_tb(error.__traceback__)[-1].filename:
-            raise
-        raise _killed("it ended", onward) from error
-
-
-def _killed(reason: str, onward: str) -> MmebError:
-    return MmebError(
-        f"A worker process that prepares batches was killed ({reason}): often memory ran out, and fewer --workers take "
-        f"less. {onward}"
-    )
+        raise MmebError(
+            "A worker process that prepares batches was killed: often memory ran out, and fewer --workers take less. "
+            f"{onward}"
+        ) from error
