@@ -77,7 +77,7 @@ class _Group(click.Group):
 @click.option("--skip-bad-rows", is_flag=True, help="Count rows that can't be read, and go on.")
 @click.option("--fsdp", type=click.Path(path_type=Path), help="A configuration of the Trainer's for FSDP.")
 @click.option("--deepspeed", type=click.Path(path_type=Path), help="A configuration of DeepSpeed's.")
-@click.option("--device", help="cpu, cuda, cuda:1, …  [default: each process a GPU of its own, where there is one]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Which kind.  [default: cuda where there is one]")
 @click.option("--offline", is_flag=True, help="Let no call leave the machine.")
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:

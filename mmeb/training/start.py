@@ -42,9 +42,9 @@ def start_model(
 ) -> tuple[EmbeddingModel, Recipe, Trainable]:
     """The recipe's model, ready to be trained; the recipe, with the shape of the adapter that it goes on from.
 
-    Without `device`, each process takes a GPU of its own, or the CPU. Without `weights` the model is no more than its
-    shape, where the adapter knows how and no earlier adapter is to be read. Raises MmebError for an adapter that can't
-    be trained, or not with a LoRA, for targets that match nothing, and for what can't be loaded.
+    `device` is cpu or cuda; with several processes each takes a GPU of its own. Without `weights` the model is no more
+    than its shape, where the adapter knows how and no earlier adapter is to be read. Raises MmebError for an adapter
+    that can't be trained, or not with a LoRA, for targets that match nothing, and for what can't be loaded.
     """
     family = adapter_class(recipe.adapter)
     if not family.trains:
@@ -55,8 +55,7 @@ def start_model(
         )
     if recipe.model is None and not issubclass(family, DemoModel):
         raise MmebError(f"The adapter {recipe.adapter} needs a model to start from: name one with --model.")
-    device = device or default_device()
-    model = _load(recipe, device, offline, sketch=not weights)
+    model = _load(recipe, own_device(device), offline, sketch=not weights)
     module = model.module
     if any(isinstance(part, _BatchNorm) for part in module.modules()):
         raise MmebError(
@@ -76,9 +75,11 @@ def start_model(
     return model, recipe, trainable
 
 
-def default_device() -> str:
-    """This process's own GPU where there is one, by its local rank."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+def own_device(kind: str | None = None) -> str:
+    """The CPU, or this process's own GPU, by its local rank; without `kind` a GPU where there is one."""
+    if kind == "cpu" or (kind is None and not torch.cuda.is_available()):
+        return "cpu"
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 def describe(module: nn.Module) -> Trainable:

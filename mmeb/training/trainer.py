@@ -99,7 +99,7 @@ def _arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> 
         distributed |= {"fsdp": True, "fsdp_config": str(settings.fsdp)}
     if settings.deepspeed is not None:
         distributed |= {"deepspeed": str(settings.deepspeed)}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(settings.output),
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
@@ -122,6 +122,9 @@ def _arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> 
         ddp_broadcast_buffers=False,
         **distributed,
     )
+    if arguments.n_gpu > 1:  # one process has one GPU: the library would deal every batch out to all that it sees
+        arguments._n_gpu = 1
+    return arguments
 
 
 @contextmanager

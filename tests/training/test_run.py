@@ -18,13 +18,12 @@ from mmeb.errors import MmebError
 from mmeb.evaluation.probes import probes
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.registry import load_model
-from mmeb.training import start
 from mmeb.training.card import model_card
 from mmeb.training.recipe import LoraSettings, Recipe
 from mmeb.training.recipes import find_recipe
 from mmeb.training.run import prepare, run
 from mmeb.training.settings import RunSettings
-from mmeb.training.start import start_model
+from mmeb.training.start import own_device, start_model
 
 CKPT = Path(__file__).parents[1] / "golden/ckpt"
 ITEMS = [probes()[name] for name in ("text circle", "image rgb", "image palette", "both")]
@@ -295,7 +294,6 @@ def test_a_folder_with_a_model_is_refused_before_anything_is_loaded(trained: Pat
 
 
 def test_each_process_takes_the_gpu_of_its_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert start.default_device() == ("cuda:0" if torch.cuda.is_available() else "cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert own_device() == ("cuda:0" if torch.cuda.is_available() else "cpu")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert start.default_device() == "cuda:3"
+    assert (own_device("cuda"), own_device("cpu")) == ("cuda:3", "cpu")
