@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import numpy as np
 import torch
@@ -61,7 +61,8 @@ class EncodeStatistics:
 class Encoder:
     """Encodes many lists of items with one model, remembering what batch size fits and what was encoded already.
 
-    With several `processes` each calls it with the same items, encodes its share, and gets the vectors of all.
+    Its workers live until it is closed. With several `processes` each calls it with the same items, encodes its share,
+    and gets the vectors of all.
     """
 
     model: EmbeddingModel
@@ -82,6 +83,12 @@ class Encoder:
         default = default_workers(device, self.processes.local_size)
         self._pipeline = Pipeline(self.model, default if self.workers is None else self.workers)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pipeline.close()
+
     def __call__(self, items: Sequence[Item], label: str = "items") -> tuple[_Vectors, EncodeStatistics]:
         """Encode items, each once though it may occur often.
 
@@ -97,7 +104,8 @@ class Encoder:
         if self.cache is not None:
             self.cache.begin(label)
         try:
-            reused = self._encode_unique(list(by_key.values()), list(by_key), vectors, statistics, label)
+            with plain_worker_errors():
+                reused = self._encode_unique(list(by_key.values()), list(by_key), vectors, statistics, label)
         except BaseException:
             if self.cache is not None:
                 self.cache.flush()
@@ -228,7 +236,8 @@ def encode(
     `workers` processes decode and preprocess while the model runs; 0 does it in this process, None chooses. Of several
     processes under torchrun each embeds what it is given.
     """
-    return Encoder(model, batch_size, workers, progress)(items)[0]
+    with Encoder(model, batch_size, workers, progress) as encoder:
+        return encoder(items)[0]
 
 
 def _total(parts: list[EncodeStatistics]) -> EncodeStatistics:

@@ -75,10 +75,9 @@ def evaluate(
             "started": now(),
         }
         processes.on_first(lambda: folder.open(run, fresh=fresh))
-        with listening() as stop:
-            cache = VectorCache(folder.cache)
-            encoder = Encoder(loaded, batch_size, workers, progress, cache, processes, stop)
-            shown = progress and processes.rank == 0
+        cache = VectorCache(folder.cache)
+        shown = progress and processes.rank == 0
+        with listening() as stop, Encoder(loaded, batch_size, workers, progress, cache, processes, stop) as encoder:
             for task in tqdm(chosen, desc="tasks", unit="task", disable=None if shown else True):
                 _score_task(task, source, encoder, folder, limit, save_embeddings)
 
