@@ -1,7 +1,7 @@
 """Which items share a batch."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -12,21 +12,27 @@ from mmeb.errors import MmebError
 # Where `auto` starts: tokens in a batch, padding counted. A CPU gains nothing from large batches.
 _AUTO_TOKENS = {"cpu": 8_192, "cuda": 262_144}
 _AUTO_ITEMS = {"cpu": 32, "cuda": 1_024}
+# What a batch costs beside its tokens, in tokens: on a GPU the launch of a few hundred kernels.
+_AUTO_OVERHEAD = {"cpu": 16, "cuda": 256}
 
 
 @dataclass(frozen=True)
 class BatchLimit:
-    """How large a batch may be: `items` in number, and `tokens` (None = no bound) as items × the costliest one."""
+    """How large a batch may be: `items` in number, and `tokens` (None = no bound) as items × the costliest one.
+
+    `padding` (None = no bound) is how many of these tokens may be padding: as many as one more batch would cost.
+    """
 
     items: int
     tokens: int | None = None
+    padding: int | None = None
 
     @classmethod
     def parse(cls, batch_size: int | str, device_type: str) -> Self:
         """From a user's `--batch-size`: a number of items, or `auto` for a token budget of the device's."""
         if batch_size == "auto":
             kind = device_type if device_type in _AUTO_TOKENS else "cpu"
-            return cls(_AUTO_ITEMS[kind], _AUTO_TOKENS[kind])
+            return cls(_AUTO_ITEMS[kind], _AUTO_TOKENS[kind], _AUTO_OVERHEAD[kind])
         try:
             items = int(batch_size)
         except ValueError:
@@ -40,7 +46,7 @@ class BatchLimit:
         items = max(1, len(costs) // 2)
         if self.tokens is None:
             return type(self)(items)
-        return type(self)(self.items, int(costs.max()) * items)
+        return replace(self, tokens=int(costs.max()) * items)
 
 
 def plan_batches(costs: NDArray[np.int64], groups: Sequence[Hashable], limit: BatchLimit) -> list[NDArray[np.intp]]:
@@ -61,6 +67,9 @@ def plan_batches(costs: NDArray[np.int64], groups: Sequence[Hashable], limit: Ba
             count = limit.items
             if limit.tokens is not None:
                 count = min(count, max(1, limit.tokens // max(1, int(costs[order[start]]))))
+            if limit.padding is not None:
+                padding = np.cumsum(costs[order[start]] - costs[order[start : start + count]])
+                count = int(np.searchsorted(padding, limit.padding, side="right"))
             batches.append(order[start : start + count])
             start += count
     return sorted(batches, key=lambda batch: -int(costs[batch[0]]) * len(batch))

@@ -34,6 +34,13 @@ def test_sorting_by_cost_keeps_padding_small() -> None:
     assert padded < 1.05 * costs.sum()
 
 
+def test_a_batch_ends_where_its_padding_would_cost_more_than_another_batch() -> None:
+    costs = np.array([100, 98, 96, 50, 49])
+    plan = plan_batches(costs, ["text"] * 5, BatchLimit(64, 8_192, padding=10))
+    assert [batch.tolist() for batch in plan] == [[0, 1, 2], [3, 4]]
+    assert len(plan_batches(costs, ["text"] * 5, BatchLimit(64, 8_192, padding=200))) == 1
+
+
 def test_the_costliest_batch_comes_first_so_that_want_of_memory_shows_at_once() -> None:
     costs = np.array([5, 100, 7, 90])
     first = plan_batches(costs, ["text"] * 4, BatchLimit(2))[0]
