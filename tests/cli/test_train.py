@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from mmeb.cli.main import cli
 from mmeb.cli.train import command
 from mmeb.errors import MmebError
 from mmeb.training.recipe_file import read_recipe
@@ -34,15 +35,12 @@ def test_an_adapter_is_all_it_takes_and_the_result_is_scored_and_merged(tmp_path
     assert "language_model.layers.*.self_attn.q_proj x 2" in done.stdout
     assert "parameters are trained" in done.stdout
     assert "mmeb run --model runs/train/qwen2-vl" in done.stdout
-    scored = mmeb(
-        *("run", "--model", "runs/train/qwen2-vl", "--tasks", "VOC2007", "--data", "demo", "--limit", "2"),
-        *("--workers", "0", "--output", "scores"),
-        cwd=tmp_path,
-    )
-    assert scored.returncode == 0, scored.stderr
-    merged = mmeb("train", "merge", "runs/train/qwen2-vl", "--output", "merged", cwd=tmp_path)
-    assert merged.returncode == 0, merged.stderr
-    assert "The largest difference" in merged.stdout
+    folder = str(tmp_path / "runs/train/qwen2-vl")
+    score = ["run", "--model", folder, "--tasks", "VOC2007", "--data", "demo", "--limit", "2", "--workers", "0"]
+    CliRunner().invoke(cli, [*score, "--output", str(tmp_path / "scores")], catch_exceptions=False)
+    assert json.loads((tmp_path / "scores/VOC2007.json").read_text())["metrics"]["num_pred"] == 2
+    merged = train("merge", folder, "--output", tmp_path / "merged")
+    assert "The largest difference" in merged.output
     assert (tmp_path / "merged/model.safetensors").is_file()
 
 
