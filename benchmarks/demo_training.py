@@ -1,0 +1,109 @@
+"""Scores of the held-out tasks before and after training on the demo, by meta-task, for several seeds.
+
+The demo's 20 training subsets are trained on, its 16 out-of-distribution tasks are scored: hit@1 in percent, means over
+the tasks of a meta-task that are held out, and over all 16. `chance` is a blind guess. By default the steps are fewer
+than the recipe's, so that three seeds take minutes.
+
+    python benchmarks/demo_training.py [--json FILE]
+    python benchmarks/demo_training.py --steps 0        # as many as the recipe has
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from math import fsum
+from pathlib import Path
+
+import click
+import numpy as np
+from figures import json_option, show
+
+from mmeb.data.eval import load_eval
+from mmeb.data.sources import open_source
+from mmeb.evaluation.evaluate import evaluate
+from mmeb.models.base import EmbeddingModel
+from mmeb.tasks import MetaTask, get_tasks
+from mmeb.training.recipe import Recipe
+from mmeb.training.recipes import find_recipe
+from mmeb.training.run import prepare, saver
+from mmeb.training.settings import RunSettings
+from mmeb.training.trainer import train
+
+Scores = Mapping[str, float]  # by task, fractions
+
+
+def chance() -> Scores:
+    """hit@1 of a blind guess among each query's candidates."""
+    scores = {}
+    for task in get_tasks("ood"):
+        ids = load_eval(task, open_source("demo")).candidate_ids
+        scores[task.name] = float(np.mean([1 / len(np.unique(row[row >= 0])) for row in ids]))
+    return scores
+
+
+def score(model: EmbeddingModel, output: Path, limit: int | None) -> Scores:
+    result = evaluate(model, "ood", "demo", output, limit=limit)
+    return {name: task.metrics["hit@1"] for name, task in result.tasks.items()}
+
+
+def train_once(recipe: Recipe, output: Path, limit: int | None) -> tuple[Scores, Scores, float]:
+    """Scores before and after, and the minutes that training took."""
+    prepared = prepare(recipe, data="demo")
+    before = score(prepared.model, output / "before", limit)
+    settings = RunSettings(output / "model", save_every=None)
+    started = time.perf_counter()
+    train(prepared.model, prepared.subsets, prepared.recipe, settings, saver(prepared, settings, ""))
+    minutes = (time.perf_counter() - started) / 60
+    return before, score(prepared.model, output / "after", limit), minutes
+
+
+def by_meta_task(scores: Scores) -> dict[str, float]:
+    """Means in percent."""
+    groups = {meta.value: [task for task in get_tasks("ood") if task.meta_task is meta] for meta in MetaTask}
+    groups["OOD"] = get_tasks("ood")
+    return {name: 100 * fsum(scores[task.name] for task in tasks) / len(tasks) for name, tasks in groups.items()}
+
+
+@click.command(help=__doc__)
+@json_option
+@click.option("--adapter", default="demo", show_default=True)
+@click.option("--recipe", "name", help="A recipe's name, where it is not the adapter's default one.")
+@click.option("--model", help="What to start from, where it is not the recipe's.")
+@click.option("--steps", default=900, show_default=True, help="Steps of a run; 0 for the recipe's.")
+@click.option("--seeds", default="0,1,2", show_default=True)
+@click.option("--limit", type=int, help="Score the first queries of each task only.")
+def main(
+    json_file: Path | None,
+    adapter: str,
+    name: str | None,
+    model: str | None,
+    steps: int,
+    seeds: str,
+    limit: int | None,
+) -> None:
+    recipe = find_recipe(name, None if name else adapter).recipe
+    recipe = replace(recipe, steps=steps or recipe.steps, model=model or recipe.model)
+    if steps:
+        recipe = replace(recipe, warmup_steps=min(recipe.warmup_steps, steps // 10))
+    rows = [{"model": "chance", "seed": "", **by_meta_task(chance())}]
+    runs: dict[str, list[dict[str, float]]] = {"untrained": [], f"{recipe.steps} steps": []}
+    for seed in map(int, seeds.split(",")):
+        with tempfile.TemporaryDirectory() as temporary:
+            *scores, minutes = train_once(replace(recipe, seed=seed), Path(temporary), limit)
+        for label, each in zip(runs, map(by_meta_task, scores), strict=True):
+            runs[label].append(each)
+            rows.append({"model": label, "seed": str(seed), **each})
+        rows[-1]["minutes"] = minutes
+    for label, each in runs.items():
+        mean = {key: statistics.fmean(one[key] for one in each) for key in each[0]}
+        rows.append({"model": label, "seed": "mean", **mean})
+    if len(runs["untrained"]) > 1:
+        spread = {key: statistics.stdev(one[key] for one in each) for key in each[0]}
+        rows.append({"model": label, "seed": "standard deviation", **spread})
+    show(rows, json_file, floatfmt=".1f")
+
+
+if __name__ == "__main__":
+    main()

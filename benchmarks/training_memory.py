@@ -1,0 +1,86 @@
+"""Peak memory of one training step against the global batch, with GradCache and without.
+
+Each point is a process of its own that prepares one batch of pairs (a photograph, a text) and takes one step of AdamW
+over all weights in float32: with GradCache in sub-batches of a fixed size, and without, the graph of the whole batch
+kept. `inputs GiB` is what the batch itself takes, its preprocessed pixels above all: they are held for the second
+forward pass and grow with the batch in both.
+
+    python benchmarks/training_memory.py [--batches 16,64,256,1024] [--json FILE]
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import torch
+from accelerate import Accelerator
+from figures import json_option, show
+from peak_memory import watch
+from training_pairs import first_step, input_bytes, recipe_of, start, write_model, write_pairs
+
+from mmeb.training.embedder import Embedder
+from mmeb.training.grad_cache import contrastive_step
+
+MODELS = ("clip/tiny", "demo-vlm")
+
+
+def take_step(adapter: str, model: Path, pairs: Path, batch_size: int, sub_batch_size: int | None) -> None:
+    recipe = recipe_of(adapter, model, batch_size, sub_batch_size)
+    embedding_model, subsets = start(recipe, pairs)
+    embedder = Embedder(embedding_model).train()
+    optimizer = torch.optim.AdamW(embedder.parameters(), recipe.learning_rate)
+    step = first_step(embedding_model, subsets, recipe)
+    started = time.perf_counter()
+    contrastive_step(embedder, step, recipe, Accelerator(cpu=True))
+    optimizer.step()
+    print(json.dumps({"seconds": time.perf_counter() - started, "inputs": input_bytes(step)}))
+
+
+@click.command(help=__doc__)
+@json_option
+@click.option("--batches", default="16,64,256,1024", show_default=True, help="Pairs in a batch.")
+@click.option("--sub-batch-size", default=16, show_default=True, help="Items in a sub-batch, with GradCache.")
+@click.option("--models", default=",".join(MODELS), show_default=True)
+@click.option("--run", nargs=5, type=(str, Path, Path, int, int), hidden=True)
+def main(
+    json_file: Path | None,
+    batches: str,
+    sub_batch_size: int,
+    models: str,
+    run: tuple[str, Path, Path, int, int] | None,
+) -> None:
+    if run is not None:
+        adapter, folder, pairs, size, sub_batch = run
+        take_step(adapter, folder, pairs, size, sub_batch or None)
+        return
+    sizes = [int(part) for part in batches.split(",")]
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        pairs = write_pairs(Path(temporary), max(sizes))
+        for name in models.split(","):
+            adapter, folder = write_model(Path(temporary), name)
+            for sub_batch in (sub_batch_size, 0):
+                for size in sizes:
+                    arguments = [adapter, folder, pairs, size, sub_batch]
+                    watched = watch([sys.executable, __file__, "--run", *map(str, arguments)])
+                    said = json.loads(watched.output.splitlines()[-1])
+                    inputs = said["inputs"] / 2**30
+                    rows.append(
+                        {
+                            "model": name,
+                            "GradCache": f"sub-batches of {sub_batch}" if sub_batch else "off",
+                            "batch": size,
+                            "peak GiB": watched.gib,
+                            "inputs GiB": inputs,
+                            "peak less inputs GiB": watched.gib - inputs,
+                            "step s": said["seconds"],
+                        }
+                    )
+    show(rows, json_file)
+
+
+if __name__ == "__main__":
+    main()
