@@ -127,7 +127,7 @@ def main(json_file: Path | None, queries: int, candidates: int, repeats: int, pe
     with tempfile.TemporaryDirectory() as temporary:
         paths = write_photographs(Path(temporary, "photographs"), queries + candidates)
         folders = {
-            "clip": write_clip(Path(temporary, "clip"), "tiny" if tiny else "b32"),
+            "clip": write_clip(Path(temporary, "clip"), "tiny" if tiny else "small"),
             "qwen2-vl": write_qwen2_vl(Path(temporary, "qwen2-vl"), "tiny" if tiny else "small"),
         }
         for adapter, folder in folders.items():
