@@ -116,13 +116,15 @@ def command(context: click.Context, /, **given: Any) -> None:
         click.echo(str(prepare(recipe, **place, skip_bad_rows=given["skip_bad_rows"], weights=False)))
         return
 
-    from mmeb.training.run import run
+    from mmeb.training.run import is_first, run
     from mmeb.training.settings import RunSettings
 
     chosen = {name: given[name] for name in _RUN if name in given}
     chosen.setdefault("eval_data", "demo" if given["data"] == "demo" else "hub")
     settings = RunSettings(given.get("output", Path("runs/train") / named.name), **chosen)
     outcome = run(recipe, settings, **place, command=context.obj)
+    if not is_first():
+        return
     loss = f"Loss {outcome.log[-1]['loss']:.3f} after {outcome.steps} steps. " if outcome.log else ""
     click.echo(f"{loss}Model: {settings.output}\nScore it: mmeb run --model {settings.output}")
 

@@ -107,11 +107,16 @@ def run(
     prepared = prepare(
         recipe, data=data, revision=revision, device=device, offline=offline, skip_bad_rows=settings.skip_bad_rows
     )
-    if os.environ.get("RANK", "0") == "0":
+    if is_first():
         print(prepared)
     save = saver(prepared, settings, command)
     scorer = evaluator(prepared.model, settings, offline) if settings.eval_every is not None else None
     return train(prepared.model, prepared.subsets, prepared.recipe, settings, save, scorer)
+
+
+def is_first() -> bool:
+    """Whether this process speaks for all, by the rank that its launcher gave it."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def saver(prepared: Prepared, settings: RunSettings, command: str) -> Save:

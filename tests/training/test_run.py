@@ -117,6 +117,14 @@ def test_the_manifest_says_what_the_model_was_made_of(trained: Path) -> None:
     assert 0 < manifest["trained_parameters"] < manifest["parameters"]
 
 
+def test_a_learned_temperature_is_written_down(tmp_path: Path) -> None:
+    recipe = recipe_of("clip", learn_temperature=True, temperature=0.07, learning_rate=0.01, steps=3)
+    run(recipe, settings(tmp_path, log_every=1), data="demo")
+    found = json.loads((tmp_path / "mmeb.json").read_text())["temperature"]
+    assert found != pytest.approx(0.07)
+    assert f"learned temperature {found}" in (tmp_path / "README.md").read_text()
+
+
 def test_the_card_is_the_hubs_and_has_command_data_scores_and_recipe(trained: Path) -> None:
     card = ModelCard.load(trained / "README.md")
     assert "mmeb" in card.data.tags
