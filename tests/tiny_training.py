@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 
 from mmeb.data.train import open_train
 from mmeb.models import lora
@@ -72,6 +74,18 @@ def run_elsewhere(output: Path, processes: int = 0, **arguments: Any) -> subproc
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
 
+def shard_on_the_cpu() -> None:
+    """Pass the CPU's processes off as those of an accelerator: for these alone the library sets FSDP up."""
+    prepare = PartialState.__init__
+
+    def pretend(state: PartialState, *arguments: Any, **options: Any) -> None:
+        prepare(state, *arguments, **options)
+        if state.distributed_type is DistributedType.MULTI_CPU:
+            state.distributed_type = DistributedType.MULTI_XPU
+
+    PartialState.__init__ = pretend
+
+
 _DEFAULTS: dict[str, Any] = {"recipe": {}, "settings": {}, "model": "demo", "kill_after": None}
 
 
@@ -81,6 +95,9 @@ def _main(output: Path, recipe: dict[str, Any], settings: dict[str, Any], model:
         return {}
 
     chosen = {"demo": demo_model, "lora": lora_model}[model]()
+    if "fsdp" in settings:
+        shard_on_the_cpu()
+        settings["fsdp"] = Path(settings["fsdp"])
     if kill_after is not None:
         settings["eval_every"] = kill_after
     run(output, replace(RECIPE, **recipe), chosen, kill if kill_after is not None else None, **settings)

@@ -87,6 +87,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         buffers = {name for name, _ in self.model.named_buffers()}
         self._changing = self.model.state_dict().keys() & (trained | buffers)
         self.remove_callback(PrinterCallback)
+        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
+            raise MmebError("Training takes FSDP in its version 2: set fsdp_version (version, in --fsdp's file) to 2.")
 
     def run(self, state: Path | None) -> None:
         """Train to the last step, from the beginning or from a checkpoint's state. Raises StoppedError."""
@@ -222,36 +224,48 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         whole, optimizer = self._whole_state(), self._optimizer_state()
         self._processes.on_first(lambda: self._write_checkpoint(whole, optimizer))
 
-    def _write_checkpoint(self, whole: Mapping[str, Tensor], optimizer: Mapping[str, Any]) -> None:
+    def _write_checkpoint(self, whole: Mapping[str, Tensor], optimizer: Mapping[str, Any] | Path) -> None:
         output = self._settings.output
         with checkpoint.writing(output, self.state.global_step, self._identity) as folder:
             self._save_files(folder, self._module_state(whole))
             state = folder / checkpoint.STATE
             # The model's own files may hold them in less precision.
             checkpoint.save_tensors({name: whole[name] for name in self._changing}, state / _WEIGHTS)
-            checkpoint.save_tensors(optimizer, state / OPTIMIZER_NAME)
+            if isinstance(optimizer, Path):
+                for path in optimizer.iterdir():
+                    path.rename(state / path.name)
+                optimizer.rmdir()
+            else:
+                checkpoint.save_tensors(optimizer, state / OPTIMIZER_NAME)
             checkpoint.save_tensors(self.lr_scheduler.state_dict(), state / SCHEDULER_NAME)
             self.state.save_to_json(str(state / TRAINER_STATE_NAME))
         checkpoint.rotate(output, self._settings.keep)
 
-    def _whole_state(self) -> dict[str, Tensor]:
-        """All weights by name; gathered, in the first process alone, where FSDP deals them out."""
-        if not self.is_fsdp_enabled:
-            return dict(self.model.state_dict())
-        gathered: dict[str, Tensor] = get_model_state_dict(self.model, options=_WHOLE)  # type: ignore[assignment]
-        return gathered
+    def _whole_state(self) -> Mapping[str, Tensor]:
+        """All weights by name; gathered, in the first process alone, where they are dealt out."""
+        whole: Mapping[str, Tensor]
+        if self.is_fsdp_enabled:
+            whole = get_model_state_dict(self.model, options=_WHOLE)  # type: ignore[assignment]
+        elif self.is_deepspeed_enabled:
+            whole = self.accelerator.get_state_dict(self.model_wrapped) or {}
+        else:
+            whole = self.model.state_dict()
+        return whole
 
     def _module_state(self, whole: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """The state of the model's own module where it can't be asked itself."""
-        if not self.is_fsdp_enabled:
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             return None
         own = "weights."  # the module's name in the Embedder
         return {name.removeprefix(own): tensor for name, tensor in whole.items() if name.startswith(own)}
 
-    def _optimizer_state(self) -> dict[str, Any]:
-        if not self.is_fsdp_enabled:
-            return dict(self.optimizer.state_dict())
-        return dict(get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=_WHOLE))
+    def _optimizer_state(self) -> Mapping[str, Any] | Path:
+        """The optimizer's state by names of weights, gathered; of DeepSpeed, a folder with each process's part."""
+        if self.is_deepspeed_enabled:
+            folder = self._settings.output / ".deepspeed.part"
+            self.model_wrapped.save_checkpoint(str(folder))
+            return folder
+        return get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=_WHOLE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Nothing: `run` has loaded the weights before anything is wrapped."""
@@ -263,7 +277,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self.model.load_state_dict(weights, strict=False)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not self.is_fsdp_enabled:
+        if checkpoint is None or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         read = partial(torch.load, map_location="cpu", weights_only=True)

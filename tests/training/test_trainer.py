@@ -1,6 +1,7 @@
 """The trainer: what it learns, what it logs, and what it leaves as it was; with one process and with two."""
 
 import json
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_training import RECIPE, demo_model, lora_model, losses, run, run_elsewhere
 
 from mmeb.training import monitor
@@ -141,15 +143,39 @@ def test_negatives_that_are_too_easy_are_warned_of_once(
     assert capsys.readouterr().err.count("the negatives are too easy") == 1
 
 
-def test_two_processes_train_as_one_and_the_first_alone_writes(tmp_path: Path) -> None:
-    run(tmp_path / "one", replace(RECIPE, sub_batch_size=2), lora_model(), save_every=2)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of a run in sub-batches."""
+    output = tmp_path_factory.mktemp("alone")
+    run(output, replace(RECIPE, sub_batch_size=2), lora_model(), save_every=2)
+    return output
+
+
+def test_two_processes_train_as_one_and_the_first_alone_writes(alone: Path, tmp_path: Path) -> None:
     recipe, settings = {"sub_batch_size": 2}, {"save_every": 2}
-    two = run_elsewhere(tmp_path / "two", processes=2, recipe=recipe, settings=settings, model="lora")
+    two = run_elsewhere(tmp_path, processes=2, recipe=recipe, settings=settings, model="lora")
     assert two.returncode == 0, two.stderr
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
-    assert _names(tmp_path / "two") == _names(tmp_path / "one")
-    assert len(lines(tmp_path / "two")) == len(lines(tmp_path / "one"))
+    assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-5)
+    assert names(tmp_path) == names(alone)
+    assert len(lines(tmp_path)) == len(lines(alone))
 
 
-def _names(output: Path) -> set[str]:
+def test_sharded_weights_train_as_whole_ones_and_are_saved_whole(alone: Path, tmp_path: Path) -> None:
+    (tmp_path / "fsdp.json").write_text(json.dumps({"transformer_layer_cls_to_wrap": ["Qwen2VLDecoderLayer"]}))
+    output = tmp_path / "run"
+    settings = {"save_every": 2, "fsdp": str(tmp_path / "fsdp.json")}
+    two = run_elsewhere(output, processes=2, recipe={"sub_batch_size": 2}, settings=settings, model="lora")
+    assert two.returncode == 0, two.stderr
+    assert losses(output) == pytest.approx(losses(alone), rel=1e-5)
+    assert names(output) == names(alone)
+    ours, whole = (load_file(folder / "adapter_model.safetensors") for folder in (output, alone))
+    assert all(torch.allclose(ours[name], whole[name], atol=1e-6) for name in whole)
+    # Its checkpoint is that of any number of processes: one takes it up.
+    (output / "training.json").unlink()
+    shutil.rmtree(output / "checkpoint-4")
+    run(output, replace(RECIPE, sub_batch_size=2), lora_model(), resume=True)
+    assert losses(output) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def names(output: Path) -> set[str]:
     return {str(path.relative_to(output)) for path in output.rglob("*")}
