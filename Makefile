@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+DEMO_TRAIN := runs/demo-train
 
-.PHONY: install demo check test lint types clean
+.PHONY: install demo demo-train check test lint types clean
 
 install: $(VENV)/.installed
 
@@ -17,6 +18,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/mmeb run --model demo --tasks all --data demo --output $(DEMO)
 	$(BIN)/mmeb leaderboard build --demo --results $(DEMO) --output $(DEMO)
+
+# The whole road with a small Qwen2-VL from random weights: train, score before and after, tabulate.
+demo-train: install
+	rm -rf $(DEMO_TRAIN)
+	$(BIN)/mmeb train --recipe demo-vlm --data demo --output $(DEMO_TRAIN)/model
+	$(BIN)/mmeb run --model demo-vlm --tasks all --data demo --output $(DEMO_TRAIN)/results/before
+	$(BIN)/mmeb run --model $(DEMO_TRAIN)/model --tasks all --data demo --output $(DEMO_TRAIN)/results/after
+	$(BIN)/mmeb leaderboard build --demo --results $(DEMO_TRAIN)/results --output $(DEMO_TRAIN)
 
 # From scratch: the scores of an earlier run say nothing of this code.
 check: install

@@ -98,6 +98,18 @@ _CLIP = Recipe(
     weight_decay=0.01,
 )
 
+_DEMO = Recipe(
+    adapter="demo",
+    batch_size=32,
+    temperature=0.07,
+    steps=3000,
+    learning_rate=1e-3,
+    warmup_steps=100,
+    schedule="cosine",
+    weight_decay=0.01,
+    seed=0,
+)
+
 _TABLE = (
     NamedRecipe(
         "phi35v",
@@ -236,20 +248,17 @@ _TABLE = (
     ),
     NamedRecipe(
         "demo",
-        Recipe(
-            adapter="demo",
-            batch_size=32,
-            temperature=0.07,
-            steps=3000,
-            learning_rate=1e-3,
-            warmup_steps=100,
-            schedule="cosine",
-            weight_decay=0.01,
-            seed=0,
-        ),
+        _DEMO,
         "300 MiB",
         "8 minutes on two cores",
         {"model": "None: random weights, by the seed.", "batch_size": "Ours, as all of this recipe."},
+    ),
+    NamedRecipe(
+        "demo-vlm",
+        replace(_DEMO, adapter="qwen2-vl", model="demo-vlm", options={"image_resolution": "low"}, steps=900),
+        "1 GiB",
+        "6 minutes on two cores",
+        {"model": "A small Qwen2-VL from random weights.", "batch_size": "Ours, as all of this recipe."},
     ),
 )
 RECIPES = {named.name: named for named in _TABLE}
