@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from mmeb.errors import MmebError
 
-# Where `auto` starts: tokens in a batch, padding counted. A CPU gains nothing from large batches.
-_AUTO_TOKENS = {"cpu": 8_192, "cuda": 262_144}
+# The most that `auto` takes: tokens in a batch, padding counted. A CPU gains nothing from large batches; a GPU is at
+# work with these, and larger ones would only fill the workers' shared memory and leave too few to deal out.
+_AUTO_TOKENS = {"cpu": 8_192, "cuda": 32_768}
 _AUTO_ITEMS = {"cpu": 32, "cuda": 1_024}
 # What a batch costs beside its tokens, in tokens: on a GPU the launch of a few hundred kernels.
 _AUTO_OVERHEAD = {"cpu": 16, "cuda": 256}

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation.batching import BatchLimit, plan_batches
+from mmeb.evaluation.budget import Budget, CudaMeter, Meter
 from mmeb.evaluation.cache import VectorCache, item_key
 from mmeb.evaluation.distributed import Processes
 from mmeb.evaluation.forward import Embedded, embed_batches
@@ -72,12 +73,14 @@ class Encoder:
     cache: VectorCache | None = None
     processes: Processes = field(default_factory=Processes)
     stop: StopRequest = field(default_factory=StopRequest)
-    _limit: BatchLimit = field(init=False)
+    meter: Meter | None = None
+    _budget: Budget = field(init=False)
     _pipeline: Pipeline = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.model.device.type
-        self._limit = BatchLimit.parse(self.batch_size, device)
+        most = BatchLimit.parse(self.batch_size, device)
+        self._budget = Budget(most, CudaMeter(self.model.device) if device == "cuda" else self.meter)
         if self.workers is not None and self.workers < 0:
             raise MmebError(f"The number of workers is to be 0 or more, not {self.workers}.")
         default = default_workers(device, self.processes.local_size)
@@ -128,10 +131,8 @@ class Encoder:
             elsewhere, here = processes.on_first(lambda: cache.load(keys, vectors))
         known = elsewhere | here
         held = known & (processes.rank == 0)  # the rows whose vectors are in this process
-        # Planned over what this task encoded before a break, too: a resumed run forms the batches of an unbroken one.
-        planned = np.flatnonzero(~elsewhere)
-        costs = np.zeros(len(items), dtype=np.int64)
-        costs[planned], groups = self._sizes([items[index] for index in planned])
+        new = np.flatnonzero(~elsewhere)
+        costs, groups = self._sizes(items, new)
 
         def keep(indices: NDArray[np.intp], embedded: _Vectors) -> None:
             vectors[indices] = embedded
@@ -140,28 +141,42 @@ class Encoder:
                 cache.add([keys[index] for index in indices], embedded)
 
         done = known.copy()
+        # What this task encoded before a break is planned too: a resumed run forms the batches of an unbroken one.
+        planned = new
         shown = self.progress and processes.rank == 0
         with tqdm(total=len(items), desc=label, unit="item", leave=False, disable=None if shown else True) as bar:
             while not done.all():
                 bar.update(int(done.sum()) - bar.n)
-                batches = [planned[batch] for batch in plan_batches(costs[planned], groups, self._limit)]
-                plan = [_Planned(batch, costs[batch], items) for batch in batches if not done[batch].all()]
+                chosen = plan_batches(costs[planned], [groups[index] for index in planned], self._budget.limit)
+                plan = [
+                    _Planned(batch, groups[batch[0]], costs[batch], items)
+                    for batch in (planned[batch] for batch in chosen)
+                    if not done[batch].all()
+                ]
+                if unmeasured := self._budget.unmeasured(batch.group for batch in plan):
+                    first = {batch.group: batch for batch in reversed(plan)}
+                    plan = [batch for group, batch in first.items() if group in unmeasured]
                 self._run(plan, keep, statistics, bar)
                 done |= np.logical_or.reduce(processes.gather(held))
+                planned = np.flatnonzero(~done)
         processes.complete(vectors, held)
         if cache is not None:
-            processes.on_first(lambda: cache.finish([keys[index] for index in planned], vectors[planned]))
+            processes.on_first(lambda: cache.finish([keys[index] for index in new], vectors[new]))
         return int(known.sum())
 
-    def _sizes(self, items: list[Item]) -> tuple[NDArray[np.int64], list[Hashable]]:
-        """The items' costs (n,) and groups; each process looks at some of them."""
+    def _sizes(self, items: list[Item], chosen: NDArray[np.intp]) -> tuple[NDArray[np.int64], dict[np.intp, Hashable]]:
+        """Costs (n,) and groups by position, of the chosen items alone; each process looks at some of them."""
         rank, size = self.processes.rank, self.processes.size
         mine = self.processes.together(
-            lambda: [(self.model.cost(item), self.model.group(item)) for item in items[rank::size]]
+            lambda: [(self.model.cost(items[index]), self.model.group(items[index])) for index in chosen[rank::size]]
         )
-        parts = self.processes.gather(mine)
-        sizes = [parts[index % size][index // size] for index in range(len(items))]
-        return np.array([cost for cost, _ in sizes], dtype=np.int64), [group for _, group in sizes]
+        costs = np.zeros(len(items), dtype=np.int64)
+        groups: dict[np.intp, Hashable] = {}
+        for other, part in enumerate(self.processes.gather(mine)):
+            positions = chosen[other::size]
+            costs[positions] = [cost for cost, _ in part]
+            groups.update(zip(positions, (group for _, group in part), strict=True))
+        return costs, groups
 
     def _run(
         self,
@@ -174,18 +189,19 @@ class Encoder:
 
         Ends early, with a smaller limit for the next plan, where a batch does not fit in one of the processes.
         """
-        deal = self.processes.deal([int(batch.costs.max()) * len(batch.indices) for batch in plan])
+        deal = self.processes.deal([batch.tokens for batch in plan])
         work = ((number, plan[number].chosen()) for number in deal)
-        limit, error = self._limit, None
+        smaller, error = None, None
         try:
             with plain_worker_errors():
-                for embedded in embed_batches(self.model, self._pipeline(work, deal.most)):
+                for embedded in embed_batches(self.model, self._pipeline(work, deal.most), self._budget.meter):
                     batch = plan[embedded.prepared.number]
                     statistics.add(embedded)
                     if embedded.vectors is None:
-                        limit = batch.smaller(limit)
+                        smaller = batch.smaller(self._budget.limit)
                         deal.stop()
                         break
+                    self._budget.measured(batch.group, batch.tokens, embedded.peak)
                     keep(batch.indices, embedded.vectors)
                     bar.update(deal.report(len(batch.indices)) - bar.n)
                     if self.stop.made:
@@ -197,19 +213,25 @@ class Encoder:
             with suppress(MmebError):  # the others may be gone
                 deal.stop()
         self.processes.agree(error)
-        if limit is not self._limit and torch.cuda.is_available():
+        if smaller is not None and torch.cuda.is_available():
             gc.collect()
             torch.cuda.empty_cache()
-        self._limit = min(self.processes.gather(limit), key=lambda each: (each.items, each.tokens or 0))
+        self._budget.settle(self.processes, smaller)
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A batch: where its items stand among all `items`, and their costs (n,)."""
+    """A batch of one group: where its items stand among all `items`, and their costs (n,)."""
 
     indices: NDArray[np.intp]
+    group: Hashable
     costs: NDArray[np.int64]
     items: Sequence[Item]
+
+    @property
+    def tokens(self) -> int:
+        """With padding."""
+        return int(self.costs.max()) * len(self.indices)
 
     def chosen(self) -> list[Item]:
         return [self.items[index] for index in self.indices]

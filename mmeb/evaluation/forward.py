@@ -2,26 +2,31 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmeb.evaluation.budget import Meter
 from mmeb.evaluation.pipeline import Prepared
 from mmeb.models.base import EmbeddingModel
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A batch with its float32 vectors (n, dim), None where it did not fit; `seconds` this process was held up."""
+    """A batch with its float32 vectors (n, dim), None where it did not fit.
+
+    `seconds` it held this process up; `peak` bytes of the device it took, if a meter was there.
+    """
 
     prepared: Prepared
     vectors: NDArray[np.float32] | None
     seconds: float
+    peak: int = 0
 
 
-def embed_batches(model: EmbeddingModel, batches: Iterable[Prepared]) -> Iterator[Embedded]:
+def embed_batches(model: EmbeddingModel, batches: Iterable[Prepared], meter: Meter | None = None) -> Iterator[Embedded]:
     """Embed batches in their order. One that does not fit into the device's memory is the last.
 
     On a GPU a batch's vectors are fetched once the next batch is under way.
@@ -30,7 +35,10 @@ def embed_batches(model: EmbeddingModel, batches: Iterable[Prepared]) -> Iterato
     waiting: _Launched | None = None
     for prepared in batches:
         started = time.perf_counter()
+        if meter is not None:
+            meter.start()
         launched = _launch(model, prepared, copies)
+        peak = meter.peak() if meter is not None else 0  # of what was reserved: the device may still be at work
         seconds = time.perf_counter() - started
         if waiting is not None:
             yield waiting.fetch()
@@ -38,6 +46,7 @@ def embed_batches(model: EmbeddingModel, batches: Iterable[Prepared]) -> Iterato
         if launched is None:
             yield Embedded(prepared, None, seconds)
             return
+        launched = replace(launched, peak=peak)
         if copies is not None:
             waiting = launched
         else:
@@ -52,13 +61,14 @@ class _Launched:
     vectors: torch.Tensor  # on their way to the CPU
     arrived: torch.cuda.Event | None
     seconds: float
+    peak: int = 0
 
     def fetch(self) -> Embedded:
         started = time.perf_counter()
         if self.arrived is not None:
             self.arrived.synchronize()
         vectors = self.vectors.numpy()
-        return Embedded(self.prepared, vectors, self.seconds + time.perf_counter() - started)
+        return Embedded(self.prepared, vectors, self.seconds + time.perf_counter() - started, self.peak)
 
 
 def _launch(model: EmbeddingModel, prepared: Prepared, copies: torch.cuda.Stream | None) -> _Launched | None:
