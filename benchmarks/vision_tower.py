@@ -53,7 +53,7 @@ def count_crops(num_crops: int, items: list[Item]) -> dict[str, float]:
 
 @click.command(help=__doc__)
 @json_option
-@click.option("--count", default=80, show_default=True, help="Images.")
+@click.option("--count", default=24, show_default=True, help="Images.")
 def main(json_file: Path | None, count: int) -> None:
     rng = np.random.default_rng(0)
     items = []
