@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from mmeb.data.train import TrainSubset
 from mmeb.errors import MmebError
@@ -94,12 +95,29 @@ def train(
 
 
 def _arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> TrainingArguments:
+    """What the library's trainer is told. Raises MmebError for what it can't follow."""
+    try:
+        arguments = _unchecked_arguments(model, recipe, settings)
+        for tracker in get_reporting_integration_callbacks(list(settings.report_to)):
+            tracker()
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        raise MmebError(f"The run can't be set up: {str(error).rstrip('.')}.") from error
+    if settings.fsdp is not None and arguments.world_size == 1:
+        raise MmebError("--fsdp shares a model out among processes: start them with torchrun or accelerate launch.")
+    if (arguments.device.index or 0) != (model.device.index or 0):
+        raise MmebError(f"A single process trains on {arguments.device}: name another GPU by CUDA_VISIBLE_DEVICES.")
+    if arguments.n_gpu > 1:  # one process has one GPU: the library would deal every batch out to all that it sees
+        arguments._n_gpu = 1
+    return arguments
+
+
+def _unchecked_arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> TrainingArguments:
     distributed: dict[str, Any] = {}
     if settings.fsdp is not None:
         distributed |= {"fsdp": True, "fsdp_config": str(settings.fsdp)}
     if settings.deepspeed is not None:
         distributed |= {"deepspeed": str(settings.deepspeed)}
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(settings.output),
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
@@ -122,9 +140,6 @@ def _arguments(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> 
         ddp_broadcast_buffers=False,
         **distributed,
     )
-    if arguments.n_gpu > 1:  # one process has one GPU: the library would deal every batch out to all that it sees
-        arguments._n_gpu = 1
-    return arguments
 
 
 @contextmanager

@@ -12,7 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_training import RECIPE, demo_model, lora_model, losses, run, run_elsewhere
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from mmeb.errors import MmebError
 from mmeb.training import monitor
 
 MEASURES = {
@@ -126,10 +129,40 @@ def test_scores_are_taken_in_evaluation_mode_while_training_and_logged(tmp_path:
     assert losses(tmp_path / "scored") == losses(tmp_path / "plain")
 
 
-def test_trackers_of_the_library_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    with pytest.raises(ValueError, match="nowhere is not supported"):
-        run(tmp_path, report_to=("nowhere",))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"report_to": ("nowhere",)}, "nowhere is not supported"),
+        ({"fsdp": Path("nowhere.json")}, "No such file or directory: 'nowhere.json'"),
+        ({"save_every": 0}, "--save-every is to be 1 or more, not 0"),
+        ({"workers": -1}, "--workers is to be 0 or more, not -1"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_refused(settings: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(MmebError, match=message):
+        run(tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_process_has_nobody_to_share_a_model_with(tmp_path: Path) -> None:
+    (tmp_path / "fsdp.json").write_text("{}")
+    with pytest.raises(MmebError, match="start them with torchrun"):
+        run(tmp_path / "run", fsdp=tmp_path / "fsdp.json")
+
+
+def test_a_tracker_of_the_library_is_told_each_line(tmp_path: Path) -> None:
+    told: list[dict[str, float]] = []
+
+    class Tracker(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            told.append(logs)
+
+    INTEGRATION_TO_CALLBACK["tests"] = Tracker
+    try:
+        run(tmp_path, report_to=("tests",))
+    finally:
+        del INTEGRATION_TO_CALLBACK["tests"]
+    assert [logs["loss"] for logs in told if "loss" in logs] == list(losses(tmp_path).values())
 
 
 def test_negatives_that_are_too_easy_are_warned_of_once(
