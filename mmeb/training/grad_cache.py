@@ -56,8 +56,10 @@ def contrastive_step(
     `model` is an `Embedder` as the accelerator wraps it. The gradient, averaged over processes by the wrapper, is that
     of the whole batch's loss, and is synchronised once. All rounds but the last go through the model twice; with a
     single round nothing does. The device holds one round at a time, and the embeddings; what is prepared of the other
-    rounds waits in the host's memory, which thus grows with the batch. Raises MmebError, in every process alike, for an image that can't be read unless
-    `skip_bad_rows` leaves its row out, and where no row is left.
+    rounds waits in the host's memory, which thus grows with the batch.
+
+    Raises MmebError, in every process alike, for an image that can't be read unless `skip_bad_rows` leaves its row out,
+    and where no row is left.
     """
     device, plan, last = accelerator.device, batch.plan, len(batch.plan.rounds) - 1
     rounds, embedded = [], []
