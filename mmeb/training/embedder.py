@@ -32,10 +32,12 @@ class Embedder(nn.Module):
         Each batch runs under the random state of its seed, so that another pass over it drops the very same units;
         the state outside stays as it was.
         """
+        # torch.manual_seed seeds all devices, and writes a stack trace down where a GPU's library finds no GPU.
+        set_seed = torch.default_generator.manual_seed if self.model.device.type == "cpu" else torch.manual_seed
         vectors = []
         for batch, seed in zip(batches, seeds, strict=True):
             with torch.random.fork_rng([self.model.device] if self.model.device.type == "cuda" else []):
-                torch.manual_seed(seed)
+                set_seed(seed)
                 vectors.append(self.model.embed(batch))
         # The temperature comes out of the forward pass like the vectors: a wrapper then reduces its gradient too.
         return vectors, None if self.log_temperature is None else self.log_temperature.clone()
