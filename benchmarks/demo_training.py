@@ -11,7 +11,7 @@ than the recipe's, so that three seeds take minutes.
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from pathlib import Path
@@ -21,9 +21,12 @@ import numpy as np
 from figures import json_option, show
 
 from mmeb.data.eval import load_eval
+from mmeb.data.item import EvalDataset
 from mmeb.data.sources import open_source
-from mmeb.evaluation.evaluate import evaluate
+from mmeb.evaluation.encode import encode
+from mmeb.evaluation.ranking import rank
 from mmeb.models.base import EmbeddingModel
+from mmeb.results.ranks import metrics_from_ranks
 from mmeb.tasks import MetaTask, get_tasks
 from mmeb.training.recipe import Recipe
 from mmeb.training.recipes import find_recipe
@@ -34,29 +37,38 @@ from mmeb.training.trainer import train
 Scores = Mapping[str, float]  # by task, fractions
 
 
-def chance() -> Scores:
+def open_tasks(limit: int | None) -> list[EvalDataset]:
+    """The held-out tasks, or the first `limit` queries of each."""
+    datasets = [load_eval(task, open_source("demo")) for task in get_tasks("ood")]
+    return [dataset if limit is None else dataset.head(limit) for dataset in datasets]
+
+
+def chance(tasks: Sequence[EvalDataset]) -> Scores:
     """hit@1 of a blind guess among each query's candidates."""
+    sizes = {task.task: [len(np.unique(row[row >= 0])) for row in task.candidate_ids] for task in tasks}
+    return {name: float(np.mean(1 / np.array(each))) for name, each in sizes.items()}
+
+
+def score(model: EmbeddingModel, tasks: Sequence[EvalDataset]) -> Scores:
+    """hit@1, also of a model that would be refused: untrained, it may tell little apart, and ties count against it."""
     scores = {}
-    for task in get_tasks("ood"):
-        ids = load_eval(task, open_source("demo")).candidate_ids
-        scores[task.name] = float(np.mean([1 / len(np.unique(row[row >= 0])) for row in ids]))
+    for task in tasks:
+        vectors = encode(model, [*task.queries, *task.candidates])
+        queries, candidates = np.split(vectors, [len(task.queries)])
+        ranks = rank(queries, candidates, task.query_ids, task.candidate_ids)
+        scores[task.task] = metrics_from_ranks(ranks.rank)["hit@1"]
     return scores
 
 
-def score(model: EmbeddingModel, output: Path, limit: int | None) -> Scores:
-    result = evaluate(model, "ood", "demo", output, limit=limit)
-    return {name: task.metrics["hit@1"] for name, task in result.tasks.items()}
-
-
-def train_once(recipe: Recipe, output: Path, limit: int | None) -> tuple[Scores, Scores, float]:
+def train_once(recipe: Recipe, output: Path, tasks: Sequence[EvalDataset]) -> tuple[Scores, Scores, float]:
     """Scores before and after, and the minutes that training took."""
     prepared = prepare(recipe, data="demo")
-    before = score(prepared.model, output / "before", limit)
-    settings = RunSettings(output / "model", save_every=None)
+    before = score(prepared.model, tasks)
+    settings = RunSettings(output, save_every=None)
     started = time.perf_counter()
     train(prepared.model, prepared.subsets, prepared.recipe, settings, saver(prepared, settings, ""))
     minutes = (time.perf_counter() - started) / 60
-    return before, score(prepared.model, output / "after", limit), minutes
+    return before, score(prepared.model, tasks), minutes
 
 
 def by_meta_task(scores: Scores) -> dict[str, float]:
@@ -87,11 +99,12 @@ def main(
     recipe = replace(recipe, steps=steps or recipe.steps, model=model or recipe.model)
     if steps:
         recipe = replace(recipe, warmup_steps=min(recipe.warmup_steps, steps // 10))
-    rows = [{"model": "chance", "seed": "", **by_meta_task(chance())}]
+    tasks = open_tasks(limit)
+    rows = [{"model": "chance", "seed": "", **by_meta_task(chance(tasks))}]
     runs: dict[str, list[dict[str, float]]] = {"untrained": [], f"{recipe.steps} steps": []}
     for seed in map(int, seeds.split(",")):
         with tempfile.TemporaryDirectory() as temporary:
-            *scores, minutes = train_once(replace(recipe, seed=seed), Path(temporary), limit)
+            *scores, minutes = train_once(replace(recipe, seed=seed), Path(temporary, "run"), tasks)
         for label, each in zip(runs, map(by_meta_task, scores), strict=True):
             runs[label].append(each)
             rows.append({"model": label, "seed": str(seed), **each})

@@ -21,6 +21,7 @@ from figures import json_option, show
 from torch import Tensor
 from training_pairs import first_step, recipe_of, start, write_model, write_pairs
 
+from mmeb.models.base import EmbeddingModel
 from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step
 from mmeb.training.step import StepBatch
@@ -28,19 +29,14 @@ from mmeb.training.step import StepBatch
 MODELS = ("clip/tiny", "clip/small", "demo-vlm", "qwen2-vl/small")
 
 
-def bare_loop(embedder: Embedder, step: StepBatch, gradient: Tensor, *, twice_each: bool) -> None:
+def bare_loop(model: EmbeddingModel, step: StepBatch, gradient: Tensor, *, twice_each: bool) -> None:
     """The passes alone; `gradient` is (n_items, dim)."""
-    kept = 0 if twice_each else 1
-    rounds = list(step.rounds)
+    subs = [sub for subs in step.rounds for sub in subs]
     with torch.no_grad():
-        for subs in rounds[: len(rounds) - kept]:
-            embedder([sub.batch for sub in subs], [sub.seed for sub in subs])
-    for subs in rounds:
-        vectors, _ = embedder([sub.batch for sub in subs], [sub.seed for sub in subs])
-        sum(
-            (vector * gradient[torch.from_numpy(sub.positions)]).sum()
-            for sub, vector in zip(subs, vectors, strict=True)
-        ).backward()
+        for sub in subs if twice_each else subs[:-1]:
+            model.embed(sub.batch)
+    for sub in subs:
+        (model.embed(sub.batch) * gradient[torch.from_numpy(sub.positions)]).sum().backward()
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -59,8 +55,8 @@ def measure(
     gradient = torch.randn(step.plan.pairing.n_items, embedding_model.dim)
     ways: dict[str, Callable[[], object]] = {
         "step s": lambda: contrastive_step(embedder, step, recipe, accelerator),
-        "its passes s": lambda: bare_loop(embedder, step, gradient, twice_each=False),
-        "two passes each s": lambda: bare_loop(embedder, step, gradient, twice_each=True),
+        "its passes s": lambda: bare_loop(embedding_model, step, gradient, twice_each=False),
+        "two passes each s": lambda: bare_loop(embedding_model, step, gradient, twice_each=True),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(turns + 1):  # the first warms up

@@ -42,13 +42,13 @@ def take_step(adapter: str, model: Path, pairs: Path, batch_size: int, sub_batch
 @click.command(help=__doc__)
 @json_option
 @click.option("--batches", default="16,64,256,1024", show_default=True, help="Pairs in a batch.")
-@click.option("--sub-batch-size", default=16, show_default=True, help="Items in a sub-batch, with GradCache.")
+@click.option("--sub-batches", default="16,0", show_default=True, help="Items in a sub-batch; 0 is without GradCache.")
 @click.option("--models", default=",".join(MODELS), show_default=True)
 @click.option("--run", nargs=5, type=(str, Path, Path, int, int), hidden=True)
 def main(
     json_file: Path | None,
     batches: str,
-    sub_batch_size: int,
+    sub_batches: str,
     models: str,
     run: tuple[str, Path, Path, int, int] | None,
 ) -> None:
@@ -62,7 +62,7 @@ def main(
         pairs = write_pairs(Path(temporary), max(sizes))
         for name in models.split(","):
             adapter, folder = write_model(Path(temporary), name)
-            for sub_batch in (sub_batch_size, 0):
+            for sub_batch in map(int, sub_batches.split(",")):
                 for size in sizes:
                     arguments = [adapter, folder, pairs, size, sub_batch]
                     watched = watch([sys.executable, __file__, "--run", *map(str, arguments)])
