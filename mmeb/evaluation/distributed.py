@@ -7,7 +7,7 @@ memory anyway (counts, sentences, vectors that are to be ranked), so a gloo grou
 import itertools
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,7 +17,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
+from torch.distributed.tensor import DTensor
 
 from mmeb.errors import MmebError
 
@@ -100,12 +102,17 @@ class Processes:
             if rank != self.rank:
                 vectors[rows] = part.numpy()
 
-    def deal(self, costs: list[int]) -> "Deal":
-        """Hand batches of these costs out."""
+    def deal(self, costs: Sequence[int], groups: Sequence[Hashable] | None = None) -> "Deal":
+        """Hand batches of these costs out; with `groups`, in rounds of one group each that all processes go through.
+
+        That is for a model whose layers are shared out: all have to run the same layers at the same time. Where
+        a round has too few batches, one of them is done more than once.
+        """
         if self.size == 1:
             return Deal([list(range(len(costs)))], 0, None)
         counters = PrefixStore(f"{self._name}/{next(self._deals)}", _get_default_store())
-        return Deal(_shares(costs, self.size), self.rank, counters)
+        shares = _shares(costs, self.size) if groups is None else _rounds(groups, self.size)
+        return Deal(shares, self.rank, counters, takes_over=groups is None)
 
 
 class Deal:
@@ -115,7 +122,8 @@ class Deal:
     many others took from its end (`taken`).
     """
 
-    def __init__(self, shares: list[list[int]], rank: int, store: Store | None) -> None:
+    def __init__(self, shares: list[list[int]], rank: int, store: Store | None, *, takes_over: bool = True) -> None:
+        self._takes_over = takes_over
         self._shares = shares
         self._rank = rank
         self._store = store
@@ -130,7 +138,7 @@ class Deal:
     def __iter__(self) -> Iterator[int]:
         """The batches for this process to do, its costliest first."""
         owners = [(self._rank + step) % len(self._shares) for step in range(len(self._shares))]
-        for owner in owners:
+        for owner in owners if self._takes_over else owners[:1]:
             share = self._shares[owner]
             given = 0
             while self._add(f"asked/{owner}") <= len(share):
@@ -158,7 +166,7 @@ class Deal:
         return self._counts[name]
 
 
-def _shares(costs: list[int], size: int) -> list[list[int]]:
+def _shares(costs: Sequence[int], size: int) -> list[list[int]]:
     """Positions dealt to `size` processes: costliest first, each to the one that has least."""
     loads = np.zeros(size)
     shares: list[list[int]] = [[] for _ in range(size)]
@@ -167,6 +175,24 @@ def _shares(costs: list[int], size: int) -> list[list[int]]:
         shares[least].append(position)
         loads[least] += costs[position]
     return shares
+
+
+def _rounds(groups: Sequence[Hashable], size: int) -> list[list[int]]:
+    """Positions dealt to `size` processes, as many to each; those in the same place are of one group."""
+    members: dict[Hashable, list[int]] = {}
+    for position, group in enumerate(groups):
+        members.setdefault(group, []).append(position)
+    shares: list[list[int]] = [[] for _ in range(size)]
+    for positions in members.values():
+        for start in range(0, len(positions), size):
+            for number, share in enumerate(shares):
+                share.append(positions[min(start + number, len(positions) - 1)])
+    return shares
+
+
+def is_shared_out(module: nn.Module) -> bool:
+    """Whether a model's weights lie in pieces in all processes (FSDP, ZeRO-3), which then can only run it together."""
+    return any(isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in module.parameters())
 
 
 @contextmanager

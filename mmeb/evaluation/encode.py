@@ -17,7 +17,7 @@ from mmeb.errors import MmebError
 from mmeb.evaluation.batching import BatchLimit, plan_batches
 from mmeb.evaluation.budget import Budget, CudaMeter, Meter
 from mmeb.evaluation.cache import VectorCache, item_key
-from mmeb.evaluation.distributed import Processes
+from mmeb.evaluation.distributed import Processes, is_shared_out
 from mmeb.evaluation.forward import Embedded, embed_batches
 from mmeb.evaluation.pipeline import Pipeline, default_workers, plain_worker_errors
 from mmeb.evaluation.stop import StoppedError, StopRequest
@@ -75,6 +75,7 @@ class Encoder:
     stop: StopRequest = field(default_factory=StopRequest)
     meter: Meter | None = None
     _budget: Budget = field(init=False)
+    _in_rounds: bool = field(init=False)
     _pipeline: Pipeline = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +85,9 @@ class Encoder:
         if self.workers is not None and self.workers < 0:
             raise MmebError(f"The number of workers is to be 0 or more, not {self.workers}.")
         default = default_workers(device, self.processes.local_size)
-        self._pipeline = Pipeline(self.model, default if self.workers is None else self.workers)
+        self._in_rounds = self.processes.size > 1 and is_shared_out(self.model.module)
+        workers = default if self.workers is None else self.workers
+        self._pipeline = Pipeline(self.model, workers, in_order=self._in_rounds)
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +192,8 @@ class Encoder:
 
         Ends early, with a smaller limit for the next plan, where a batch does not fit in one of the processes.
         """
-        deal = self.processes.deal([batch.tokens for batch in plan])
+        groups = [batch.group for batch in plan] if self._in_rounds else None
+        deal = self.processes.deal([batch.tokens for batch in plan], groups)
         work = ((number, plan[number].chosen()) for number in deal)
         smaller, error = None, None
         try:
@@ -204,11 +208,13 @@ class Encoder:
                     self._budget.measured(batch.group, batch.tokens, embedded.peak)
                     keep(batch.indices, embedded.vectors)
                     bar.update(deal.report(len(batch.indices)) - bar.n)
-                    if self.stop.made:
-                        raise StoppedError(_STOPPED)
-                    if deal.stopped:
+                    if (self.stop.made or deal.stopped) and not self._in_rounds:
                         break
+            if self.stop.made:
+                raise StoppedError(_STOPPED)
         except Exception as raised:
+            if self._in_rounds:
+                raise  # the others wait for this process in the middle of the model: it must not wait for them
             error = raised
             with suppress(MmebError):  # the others may be gone
                 deal.stop()

@@ -35,9 +35,13 @@ class Prepared:
 
 
 class Pipeline:
-    """Preprocesses with a model's own `preprocess`, in workers that are forked once and kept."""
+    """Preprocesses with a model's own `preprocess`, in workers that are forked once and kept.
 
-    def __init__(self, model: EmbeddingModel, workers: int) -> None:
+    `in_order` keeps the batches in order, though a later one may be ready first.
+    """
+
+    def __init__(self, model: EmbeddingModel, workers: int, *, in_order: bool = False) -> None:
+        self._in_order = in_order
         self._model = model
         self._workers = workers
         self._queue = _Queue()
@@ -78,7 +82,7 @@ class Pipeline:
             multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
             worker_init_fn=leave_to_parent,
             pin_memory=self._model.device.type == "cuda",
-            in_order=False,
+            in_order=self._in_order,
         )
 
 

@@ -14,6 +14,8 @@ from hash_model import HashModel
 from PIL import Image
 from ranks import ranks
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
@@ -48,7 +50,7 @@ class RankModel(HashModel):
                 case "terminated":
                     os.kill(os.getpid(), signal.SIGTERM)
         if self.rank == 1 and self.rank_fault == "slow":
-            time.sleep(0.2)
+            time.sleep(0.1)
         return super().embed(batch)
 
 
@@ -142,6 +144,24 @@ def test_what_was_encoded_is_taken_up_by_another_number_of_processes(tmp_path: P
         np.testing.assert_array_equal(vectors, expected)
         assert 0 < statistics.reused < 90
     assert sum(sum(sizes) for _, _, sizes in outcomes) == 90 - outcomes[0][1].reused
+
+
+def test_a_model_that_is_shared_out_is_run_in_step_by_all(tmp_path: Path) -> None:
+    for number in range(5):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    items = [*texts(), *(Item("look", image=tmp_path / f"{number}.png") for number in range(5))]
+
+    def encode_sharded(rank: int) -> Any:
+        dist.init_process_group("gloo")
+        model = RankModel(rank, fault="slow")
+        fully_shard(model.module, mesh=init_device_mesh("cpu", (2,)))
+        return encoded(model, items, workers=1)
+
+    expected = encode(HashModel(), items, batch_size=4, workers=0)
+    outcomes = ranks(2, encode_sharded)
+    for vectors, _, _ in outcomes:
+        np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    assert len(outcomes[0][2]) == len(outcomes[1][2])
 
 
 def test_processes_with_other_data_are_told_apart(tmp_path: Path) -> None:
