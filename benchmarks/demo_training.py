@@ -11,10 +11,11 @@ than the recipe's, so that three seeds take minutes.
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import fsum
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -100,22 +101,24 @@ def main(
     if steps:
         recipe = replace(recipe, warmup_steps=min(recipe.warmup_steps, steps // 10))
     tasks = open_tasks(limit)
-    rows = [{"model": "chance", "seed": "", **by_meta_task(chance(tasks))}]
+    rows: list[dict[str, Any]] = [{"model": "chance", "seed": "", **by_meta_task(chance(tasks))}]
     runs: dict[str, list[dict[str, float]]] = {"untrained": [], f"{recipe.steps} steps": []}
     for seed in map(int, seeds.split(",")):
         with tempfile.TemporaryDirectory() as temporary:
             *scores, minutes = train_once(replace(recipe, seed=seed), Path(temporary, "run"), tasks)
-        for label, each in zip(runs, map(by_meta_task, scores), strict=True):
-            runs[label].append(each)
-            rows.append({"model": label, "seed": str(seed), **each})
+        for label, means in zip(runs, map(by_meta_task, scores), strict=True):
+            runs[label].append(means)
+            rows.append({"model": label, "seed": str(seed), **means})
         rows[-1]["minutes"] = minutes
     for label, each in runs.items():
-        mean = {key: statistics.fmean(one[key] for one in each) for key in each[0]}
-        rows.append({"model": label, "seed": "mean", **mean})
-    if len(runs["untrained"]) > 1:
-        spread = {key: statistics.stdev(one[key] for one in each) for key in each[0]}
-        rows.append({"model": label, "seed": "standard deviation", **spread})
+        rows.append({"model": label, "seed": "mean", **_over_seeds(each, statistics.fmean)})
+        if len(each) > 1:
+            rows.append({"model": label, "seed": "standard deviation", **_over_seeds(each, statistics.stdev)})
     show(rows, json_file, floatfmt=".1f")
+
+
+def _over_seeds(runs: list[dict[str, float]], statistic: Callable[[list[float]], float]) -> dict[str, float]:
+    return {group: statistic([run[group] for run in runs]) for group in runs[0]}
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def bare_loop(model: EmbeddingModel, step: StepBatch, gradient: Tensor, *, twice
         for sub in subs if twice_each else subs[:-1]:
             model.embed(sub.batch)
     for sub in subs:
-        (model.embed(sub.batch) * gradient[torch.from_numpy(sub.positions)]).sum().backward()
+        torch.autograd.backward(model.embed(sub.batch), gradient[torch.from_numpy(sub.positions)])
 
 
 def seconds(work: Callable[[], object]) -> float:

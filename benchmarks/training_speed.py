@@ -86,8 +86,9 @@ def ours(run: Run) -> dict[str, Any]:
     settings = RunSettings(run.output / "run", log_every=1, save_every=None, workers=0, progress=False)
     outcome = train(model, subsets, run.recipe, settings, save_nothing)
     step = first_step(model, subsets, run.recipe)
-    last = sum(len(sub.positions) for sub in step.rounds[-1])
-    return {"losses": [line["loss"] for line in outcome.log], "items": 2 * step.plan.pairing.n_items - last}
+    *_, last = step.rounds
+    items = 2 * step.plan.pairing.n_items - sum(len(sub.positions) for sub in last)
+    return {"losses": [line["loss"] for line in outcome.log], "items": items}
 
 
 def sentence_transformers(run: Run) -> dict[str, Any]:
