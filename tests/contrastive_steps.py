@@ -1,7 +1,7 @@
 """Single training steps: the reference's batch on its tiny checkpoints, and the gradient that a step leaves."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import StepOutcome, contrastive_step
 from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import Draw
-from mmeb.training.step import StepBatch, StepPlans, prepare
+from mmeb.training.step import StepBatch, StepPlans, SubBatch, Work, prepare
 
 GOLDEN = Path(__file__).parent / "golden"
 ADAPTERS = {"phi3_v": "phi35v", "qwen2_vl": "qwen2-vl"}
@@ -91,7 +91,11 @@ def make_step(
     plan = StepPlans(model, [pairs], recipe, rank=rank, world=world)[whole_draw(pairs, step)]
     if isinstance(plan, MmebError):
         raise plan
-    return StepBatch(plan, [[prepare(model, work) for work in works] for works in plan.rounds])
+
+    def prepared(rounds: Sequence[list[Work]]) -> Iterator[list[SubBatch]]:
+        return ([prepare(model, work) for work in works] for works in rounds)
+
+    return StepBatch(plan, list(prepared(plan.rounds)), prepared)
 
 
 def take_step(

@@ -35,6 +35,11 @@ class Batch:
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
         return replace(self, inputs=moved)
 
+    @property
+    def n_bytes(self) -> int:
+        """What the inputs take of memory."""
+        return sum(tensor.nbytes for tensor in self.inputs.values())
+
     def pin_memory(self) -> "Batch":
         return replace(self, inputs={name: tensor.pin_memory() for name, tensor in self.inputs.items()})
 

@@ -20,6 +20,7 @@ from mmeb.training.loss import Measures, info_nce, measure
 from mmeb.training.recipe import Recipe
 from mmeb.training.step import Pairing, StepBatch, StepPlan, SubBatch
 
+_KEPT = 2 << 30  # bytes of prepared inputs that a process keeps for the second pass; the rest is prepared again
 _TEMPERATURE_FLOOR = 0.01  # of a learned temperature, as in CLIP
 
 
@@ -55,18 +56,19 @@ def contrastive_step(
 
     `model` is an `Embedder` as the accelerator wraps it. The gradient, averaged over processes by the wrapper, is that
     of the whole batch's loss, and is synchronised once. All rounds but the last go through the model twice; with a
-    single round nothing does. The device holds one round at a time, and the embeddings; what is prepared of the other
-    rounds waits in the host's memory, which thus grows with the batch.
+    single round nothing does. The device holds one round at a time, and the embeddings. What is prepared of the other
+    rounds waits in the host's memory up to a bound, beyond which it is prepared again: neither grows with the batch.
 
     Raises MmebError, in every process alike, for an image that can't be read unless `skip_bad_rows` leaves its row out,
     and where no row is left.
     """
     device, plan, last = accelerator.device, batch.plan, len(batch.plan.rounds) - 1
-    rounds, embedded = [], []
+    rounds, embedded, room = [], [], _KEPT
     for number, subs in enumerate(batch.rounds):
         with torch.set_grad_enabled(number == last), _synchronising(accelerator, model, last == 0):
             vectors, log_temperature = _forward(model, subs, device)
-        rounds.append(subs)
+        room -= sum(sub.batch.n_bytes for sub in subs)
+        rounds.append(subs if room >= 0 and number != last else [sub.without_inputs() for sub in subs])
         embedded += [vector.detach() for vector in vectors]
     subs = [sub for subs in rounds for sub in subs]
     unreadable = plan.unreadable | {position: why for sub in subs for position, why in sub.unreadable.items()}
@@ -84,11 +86,13 @@ def contrastive_step(
 
     assert gathered.vectors.grad is not None
     gradient = gathered.vectors.grad * accelerator.num_processes  # wrappers take the mean over processes
+    again = batch.again([plan.rounds[number] for number in range(last) if not _has_inputs(rounds[number])])
     for number in (last, *range(last)):  # the last round's graph is there already
         final = last == 0 or number == last - 1
         with _synchronising(accelerator, model, final):
             if number != last:
-                vectors, log_temperature = _forward(model, rounds[number], device)
+                prepared = rounds[number] if _has_inputs(rounds[number]) else next(again)
+                vectors, log_temperature = _forward(model, prepared, device)
             surrogate = _surrogate(rounds[number], vectors, gradient)
             if final and log_temperature is not None and learned is not None and learned.grad is not None:
                 surrogate = surrogate + (log_temperature * learned.grad).sum()
@@ -118,6 +122,10 @@ def _synchronising(accelerator: Accelerator, model: nn.Module, yes: bool) -> Ite
             yield
     finally:
         accelerator.sync_gradients = True
+
+
+def _has_inputs(subs: Sequence[SubBatch]) -> bool:
+    return all(sub.batch.inputs for sub in subs)
 
 
 def _forward(model: nn.Module, subs: Sequence[SubBatch], device: torch.device) -> tuple[list[Tensor], Tensor | None]:

@@ -1,8 +1,8 @@
 """What a step consists of: the global batch's items, and what this process runs of them."""
 
 import sys
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -66,6 +66,10 @@ class SubBatch:
     filler: bool
     unreadable: dict[int, str]
 
+    def without_inputs(self) -> "SubBatch":
+        """All but what the model takes."""
+        return replace(self, batch=replace(self.batch, inputs={}))
+
 
 @dataclass(frozen=True)
 class StepPlan:
@@ -84,10 +88,11 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """A plan, and its rounds as they are prepared; to be gone through once."""
+    """A plan, and its rounds as they are prepared, to be gone through once; `again` prepares rounds of it anew."""
 
     plan: StepPlan
     rounds: Iterable[list[SubBatch]]
+    again: Callable[[Sequence[list[Work]]], Iterator[list[SubBatch]]]
 
 
 class StepPlans(Dataset[StepPlan | MmebError]):

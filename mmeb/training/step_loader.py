@@ -55,7 +55,14 @@ class StepLoader:
         for plan in plans:
             if isinstance(plan, MmebError):
                 raise plan
-            yield StepBatch(plan, (list(islice(prepared, len(subs))) for subs in plan.rounds))
+            yield StepBatch(plan, (list(islice(prepared, len(subs))) for subs in plan.rounds), self._again)
+
+    def _again(self, rounds: Sequence[list[Work]]) -> Iterator[list[SubBatch]]:
+        """Rounds of a plan, prepared once more by workers of their own."""
+        work = [each for subs in rounds for each in subs]
+        prepared = self._received(self._load(_SubBatches(self._model), work, min(self._workers, len(work))))
+        for subs in rounds:
+            yield list(islice(prepared, len(subs)))
 
     def _load(self, dataset: Dataset[T], keys: Iterable[object], workers: int) -> Iterator[T]:
         return iter(

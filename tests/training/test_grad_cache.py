@@ -110,6 +110,16 @@ def test_both_passes_drop_the_same_units(name: str) -> None:
     assert loss != pytest.approx(take_step(_dropping(name, dropout=0), PAIRS, recipe)[0].loss, rel=1e-3)
 
 
+def test_what_is_not_kept_for_the_second_pass_is_prepared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pairs, recipe = golden_model("qwen2_vl"), golden_pairs(), Recipe("qwen2-vl", sub_batch_size=2)
+    kept = take_step(model, pairs, recipe)
+    for room in (0, 100_000):
+        monkeypatch.setattr("mmeb.training.grad_cache._KEPT", room)
+        outcome, gradients = take_step(model, pairs, recipe)
+        assert outcome == kept[0]
+        assert all(np.array_equal(gradients[name], gradient) for name, gradient in kept[1].items())
+
+
 def test_what_is_dropped_depends_on_seed_and_step_and_leaves_the_random_state_alone() -> None:
     model, recipe = with_lora(golden_model("qwen2_vl"), dropout=0.3), replace(RECIPE, sub_batch_size=3)
     torch.manual_seed(5)

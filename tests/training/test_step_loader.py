@@ -46,6 +46,17 @@ def test_steps_come_in_order_whoever_prepares_them(model: DemoModel, workers: in
     assert step == 5
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rounds_are_prepared_again_on_demand(model: DemoModel, workers: int) -> None:
+    pairs = golden_pairs()
+    for batch in StepLoader(model, [pairs], RECIPE, [whole_draw(pairs, step) for step in range(2)], workers=workers):
+        first = list(batch.rounds)
+        again = list(batch.again(batch.plan.rounds[1:]))
+        assert len(again) == len(first) - 1
+        for found, wanted in zip(again, first[1:], strict=True):
+            assert all(_same(*subs) for subs in zip(found, wanted, strict=True))
+
+
 @pytest.fixture
 def few_open_files() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
