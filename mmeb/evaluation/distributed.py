@@ -19,7 +19,6 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
-from torch.distributed.tensor import DTensor
 
 from mmeb.errors import MmebError
 
@@ -192,7 +191,8 @@ def _rounds(groups: Sequence[Hashable], size: int) -> list[list[int]]:
 
 def is_shared_out(module: nn.Module) -> bool:
     """Whether a model's weights lie in pieces in all processes (FSDP, ZeRO-3), which then can only run it together."""
-    return any(isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in module.parameters())
+    # By what their weights have: importing PyTorch's class for the first takes a second.
+    return any(hasattr(weight, name) for weight in module.parameters() for name in ("device_mesh", "ds_id"))
 
 
 @contextmanager

@@ -85,6 +85,24 @@ def test_the_leaderboard_is_built_from_the_run(hub_run: dict[str, Path]) -> None
     assert ours["overall"].item() == pytest.approx(ours[[task.name for task in TASKS]].mean(axis=1).item())
 
 
+def test_two_processes_make_the_files_of_one_and_the_first_alone_speaks(tmp_path: Path) -> None:
+    run = ("run", "--model", "demo", "--data", "demo", "--tasks", "VOC2007", "--save-embeddings", "--output")
+    launched = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "mmeb", *run, "two"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert launched.returncode == 0, launched.stderr
+    assert launched.stdout.count("VOC2007") == 1
+    assert launched.stderr.count("are free on cpu") == 1
+    assert mmeb(*run, "one", cwd=tmp_path).returncode == 0
+    for name in ("VOC2007.safetensors", "VOC2007.ranks.parquet"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["hardware"]["processes"] == 2
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:
     done = mmeb("run", "--model", "demo", "--tasks", "vqa", "--data", "demo", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
