@@ -52,10 +52,11 @@ def chance(tasks: Sequence[EvalDataset]) -> Scores:
 
 def score(model: EmbeddingModel, tasks: Sequence[EvalDataset]) -> Scores:
     """hit@1, also of a model that would be refused: untrained, it may tell little apart, and ties count against it."""
+    vectors = encode(model, [item for task in tasks for item in (*task.queries, *task.candidates)])
+    ends = np.cumsum([len(side) for task in tasks for side in (task.queries, task.candidates)])
+    sides = np.split(vectors, ends[:-1])
     scores = {}
-    for task in tasks:
-        vectors = encode(model, [*task.queries, *task.candidates])
-        queries, candidates = np.split(vectors, [len(task.queries)])
+    for task, queries, candidates in zip(tasks, sides[::2], sides[1::2], strict=True):
         ranks = rank(queries, candidates, task.query_ids, task.candidate_ids)
         scores[task.task] = metrics_from_ranks(ranks.rank)["hit@1"]
     return scores

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -52,6 +53,7 @@ def measure(
     embedding_model, subsets = start(recipe, pairs)
     embedder, accelerator = Embedder(embedding_model).train(), Accelerator(cpu=True)
     step = first_step(embedding_model, subsets, recipe)
+    step = replace(step, rounds=list(step.rounds))  # prepared, for all turns
     gradient = torch.randn(step.plan.pairing.n_items, embedding_model.dim)
     ways: dict[str, Callable[[], object]] = {
         "step s": lambda: contrastive_step(embedder, step, recipe, accelerator),

@@ -1,7 +1,7 @@
 """Training pairs of photographs and texts as a user writes them down, the models that learn from them, and one step."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mmeb.tasks import PLACEHOLDER
 from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import BatchSampler, Draw
 from mmeb.training.start import start_model
-from mmeb.training.step import StepBatch
+from mmeb.training.step import StepBatch, SubBatch
 from mmeb.training.step_loader import StepLoader
 
 QUESTION = "\nWhat is to be seen in the picture?\n"
@@ -87,14 +87,13 @@ def draws(subsets: Sequence[TrainSubset], recipe: Recipe) -> list[Draw]:
 
 
 def first_step(model: EmbeddingModel, subsets: Sequence[TrainSubset], recipe: Recipe) -> StepBatch:
-    """A step whose sub-batches are all prepared."""
-    step = next(iter(StepLoader(model, subsets, recipe, draws(subsets, replace(recipe, steps=1)))))
-    return StepBatch(step.plan, list(step.rounds))
+    """The first step of a run, its sub-batches prepared as they are asked for."""
+    return next(iter(StepLoader(model, subsets, recipe, draws(subsets, replace(recipe, steps=1)))))
 
 
-def input_bytes(step: StepBatch) -> int:
-    """What a step's inputs take in memory: pixels above all."""
-    return sum(tensor.nbytes for subs in step.rounds for sub in subs for tensor in sub.batch.inputs.values())
+def input_bytes(subs: Iterable[SubBatch]) -> int:
+    """What the inputs of sub-batches take in memory: pixels above all."""
+    return sum(tensor.nbytes for sub in subs for tensor in sub.batch.inputs.values())
 
 
 def save_nothing(folder: Path, state: Mapping[str, Tensor] | None = None) -> None:

@@ -1,7 +1,8 @@
 """Steps per second and peak memory beside sentence-transformers with its cached in-batch loss.
 
 Same weights, same photographs from the same files, same batches in the same order, AdamW with the same settings, all
-weights trained in float32; the tools take turns, each run a process of its own that prepares its batches itself. Ours
+weights trained in float32; the tools take turns, each run a process of its own that prepares its batches itself
+(or has `--workers` do so). Ours
 is `mmeb.training.trainer.train`; the other is `SentenceTransformerTrainer` with `CachedMultipleNegativesRankingLoss`,
 whose `mini_batch_size` is our sub-batch size: `Transformer` and `Normalize` for CLIP, with its `Pooling("lasttoken")`
 between them for Qwen2-VL, whose chat template is set to write a message as the prompt alone.
@@ -71,6 +72,7 @@ class Run(NamedTuple):
     batch_size: int
     sub_batch_size: int
     steps: int
+    workers: int
     output: Path
 
     @property
@@ -83,7 +85,7 @@ def ours(run: Run) -> dict[str, Any]:
     model, subsets = start(run.recipe, run.pairs)
     probes = [item for pair in subsets[0][:PROBES] for item in (pair.query, pair.positives[0])]
     np.save(run.output / "vectors.npy", encode(model, probes, workers=0))
-    settings = RunSettings(run.output / "run", log_every=1, save_every=None, workers=0, progress=False)
+    settings = RunSettings(run.output / "run", log_every=1, save_every=None, workers=run.workers, progress=False)
     outcome = train(model, subsets, run.recipe, settings, save_nothing)
     step = first_step(model, subsets, run.recipe)
     *_, last = step.rounds
@@ -136,6 +138,7 @@ def sentence_transformers(run: Run) -> dict[str, Any]:
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
         use_cpu=True,
+        dataloader_num_workers=run.workers,
         save_strategy="no",
         logging_steps=1,
         report_to="none",
@@ -196,20 +199,22 @@ def compare(name: str, kind: str, tools: list[str], run: Run, turns: int) -> lis
 @click.option("--sub-batch-size", default=16, show_default=True, help="Items in a sub-batch.")
 @click.option("--steps", default=3, show_default=True, help="Steps of a run that are measured.")
 @click.option("--turns", default=2, show_default=True, help="Runs of each tool.")
+@click.option("--workers", default=0, show_default=True, help="Processes that prepare batches, for each tool.")
 @click.option("--peers/--no-peers", default=True)
 @click.option("--models", default="clip/small,qwen2-vl/small", show_default=True)
 @click.option("--batches", default="distinct,classes", show_default=True, help="Which kinds of batches.")
-@click.option("--run", nargs=8, type=(str, str, Path, Path, int, int, int, Path), hidden=True)
+@click.option("--run", nargs=9, type=(str, str, Path, Path, int, int, int, int, Path), hidden=True)
 def main(
     json_file: Path | None,
     batch_size: int,
     sub_batch_size: int,
     steps: int,
     turns: int,
+    workers: int,
     peers: bool,
     models: str,
     batches: str,
-    run: tuple[str, str, Path, Path, int, int, int, Path] | None,
+    run: tuple[str, str, Path, Path, int, int, int, int, Path] | None,
 ) -> None:
     if run is not None:
         print(json.dumps(measured(Run(*run))))
@@ -226,7 +231,7 @@ def main(
                 place = Path(temporary, f"{adapter}-{kind}")
                 count = batch_size * (steps + 1)
                 pairs = write_pairs(place, count, answers=ANSWERS[kind], question=question)
-                to_do = Run("", adapter, model, pairs, batch_size, sub_batch_size, steps, place / "runs")
+                to_do = Run("", adapter, model, pairs, batch_size, sub_batch_size, steps, workers, place / "runs")
                 figures += compare(name, kind, tools, to_do, turns)
     show(figures, json_file, peers=["sentence-transformers"] if peers else [])
 
