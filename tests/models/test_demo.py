@@ -11,16 +11,18 @@ import torch
 from PIL import Image
 
 import mmeb
-from mmeb.data.demo import demo_folder
 from mmeb.data.eval import load_eval
 from mmeb.data.item import Item
 from mmeb.data.sources import open_source
+from mmeb.data.train import open_train
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoint import Checkpoint
 from mmeb.models.demo import DemoConfig, DemoModel
 from mmeb.models.registry import load_model
 from mmeb.tasks import TASKS
+
+CHECKPOINT = Path(mmeb.__file__).parent / "models" / "checkpoints" / "demo"
 
 _CPU = torch.device("cpu")
 _IMAGE = Image.effect_noise((40, 60), 80).convert("RGB")
@@ -169,15 +171,15 @@ def test_random_weights_are_not(tmp_path: Path) -> None:
 
 
 def test_the_bundled_checkpoint_is_small_and_says_how_it_was_made() -> None:
-    import mmeb.models.demo
-
-    folder = Path(mmeb.models.demo.__file__).parent / "checkpoints" / "demo"
     assert load_model("demo").dim == 128
-    assert (folder / "model.safetensors").stat().st_size < 4_000_000
-    recipe = json.loads((folder / "recipe.json").read_text())
-    assert all(command.startswith("mmeb train --adapter demo") for command in recipe["commands"])
-    assert all("--seed 0" in command for command in recipe["commands"])
-    marker = json.loads((demo_folder() / "mmeb-demo.json").read_text())
-    # A later generator may draw an evaluation task otherwise; the training part has stayed the same.
-    assert recipe["data"]["seed"] == marker["seed"]
-    assert recipe["data"]["generator"] <= marker["generator"]
+    assert (CHECKPOINT / "model.safetensors").stat().st_size < 4_000_000
+    manifest = json.loads((CHECKPOINT / "mmeb.json").read_text())
+    assert manifest["command"].startswith("mmeb train --adapter demo --model runs/objects --data demo")
+    documented = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    assert manifest["command"] in documented
+
+
+def test_the_bundled_checkpoint_was_trained_on_the_rows_that_the_demo_has_today() -> None:
+    manifest = json.loads((CHECKPOINT / "mmeb.json").read_text())
+    recorded = {each["subset"]: each["fingerprint"] for each in manifest["data"]}
+    assert recorded == {subset.name: subset.fingerprint for subset in open_train("demo")}
