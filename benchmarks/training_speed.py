@@ -195,8 +195,8 @@ def compare(name: str, kind: str, tools: list[str], run: Run, turns: int) -> lis
 
 @click.command(help=__doc__)
 @json_option
-@click.option("--batch-size", default=64, show_default=True, help="Pairs in a batch.")
-@click.option("--sub-batch-size", default=16, show_default=True, help="Items in a sub-batch.")
+@click.option("--batch-size", default=32, show_default=True, help="Pairs in a batch.")
+@click.option("--sub-batch-size", default=8, show_default=True, help="Items in a sub-batch.")
 @click.option("--steps", default=3, show_default=True, help="Steps of a run that are measured.")
 @click.option("--turns", default=2, show_default=True, help="Runs of each tool.")
 @click.option("--workers", default=0, show_default=True, help="Processes that prepare batches, for each tool.")
