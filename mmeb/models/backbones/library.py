@@ -107,6 +107,8 @@ class LibraryBackbone(Backbone):
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """RGB with alpha dropped, and nothing left that would make the library composite it onto white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     rgb = image.convert("RGB")
     rgb.info.pop("transparency", None)
     return rgb

@@ -52,7 +52,8 @@ class Qwen2VLBackbone(LibraryBackbone):
         self.processor.size = type(size)(shortest_edge=least, longest_edge=most)
 
     def process(self, image: Image.Image) -> dict[str, Tensor]:
-        made = self.processor(image.resize(_within_aspect(image.size)), return_tensors="pt")
+        size = _within_aspect(image.size)
+        made = self.processor(image if size == image.size else image.resize(size), return_tensors="pt")
         return {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"][0]}
 
     def n_image_tokens(self, size: tuple[int, int]) -> int:
