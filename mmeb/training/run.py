@@ -11,19 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmeb.data.eval import source_of
+from mmeb.data.sources import open_source
 from mmeb.data.train import TrainSubset, open_train
 from mmeb.evaluation.evaluate import evaluate
 from mmeb.evaluation.provenance import library_versions
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.manifest import MANIFEST
 from mmeb.models.options import to_json
+from mmeb.tasks import get_tasks
 from mmeb.training.card import model_card
 from mmeb.training.checkpoint import LOG_FILE, refuse_overwriting
 from mmeb.training.loop import Evaluate, Save
 from mmeb.training.recipe import Recipe
 from mmeb.training.recipe_file import to_mapping
+from mmeb.training.sampler import batches_of
 from mmeb.training.settings import RunSettings
-from mmeb.training.start import Trainable, start_model
+from mmeb.training.start import Trainable, check_adapter, start_model
 from mmeb.training.trainer import TrainOutcome, train
 
 CARD = "README.md"
@@ -73,6 +77,7 @@ def prepare(
 
     Raises MmebError for a mistake in the recipe, data that is missing, and a model that can't be trained.
     """
+    check_adapter(recipe)
     subsets = open_train(
         data,
         recipe.subsets,
@@ -83,6 +88,7 @@ def prepare(
         offline=offline,
         skip_bad_rows=skip_bad_rows,
     )
+    batches_of(subsets, recipe)  # what can't be drawn from is said before a model is loaded
     model, recipe, trainable = start_model(recipe, device=device, offline=offline, weights=weights)
     return Prepared(model, recipe, trainable, subsets)
 
@@ -104,6 +110,8 @@ def run(
     and `train` do.
     """
     refuse_overwriting(settings.output, resume=settings.resume)
+    if settings.eval_every is not None:
+        _fetch_evaluation(settings, offline)
     prepared = prepare(
         recipe, data=data, revision=revision, device=device, offline=offline, skip_bad_rows=settings.skip_bad_rows
     )
@@ -161,6 +169,14 @@ def evaluator(model: EmbeddingModel, settings: RunSettings, offline: bool) -> Ev
         return {**scores, "mean": sum(scores.values()) / len(scores)}
 
     return score
+
+
+def _fetch_evaluation(settings: RunSettings, offline: bool) -> None:
+    """Find what is to be scored in the middle of the run: what is missing then would end it after hours."""
+    tasks = get_tasks(settings.eval_tasks)
+    source = open_source(settings.eval_data, offline=offline)
+    for task in tasks:
+        source_of(task, source).row_files(task)
 
 
 def manifest_of(prepared: Prepared, command: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmeb.data.train import TRAIN_SUBSETS
 from mmeb.errors import MmebError
 from mmeb.training.dealing import draw_groups
+from mmeb.training.recipe import Recipe
 
 _CHUNK = 1024  # steps whose chances are drawn at once
 
@@ -116,6 +117,20 @@ class BatchSampler:
         pairs = np.array([len(subset.target_ids) * self.weights.get(subset.name, 1) for subset in self.subsets])
         shares: NDArray[np.float64] = pairs / pairs.sum() * (self.batch_size // self._part)
         return shares
+
+
+def batches_of(subsets: Sequence[Subset], recipe: Recipe, start: int = 0) -> BatchSampler:
+    """A recipe's batches, from a step on. Raises MmebError as `BatchSampler` does."""
+    return BatchSampler(
+        subsets,
+        recipe.batch_size,
+        recipe.steps,
+        seed=recipe.seed,
+        batches=recipe.batches,
+        interleave=recipe.interleave,
+        weights=recipe.weights,
+        start=start,
+    )
 
 
 # What a subset has to fill, and what to lower where it can't.

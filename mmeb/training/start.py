@@ -46,15 +46,7 @@ def start_model(
     than its shape, where the adapter knows how and no earlier adapter is to be read. Raises MmebError for an adapter
     that can't be trained, or not with a LoRA, for targets that match nothing, and for what can't be loaded.
     """
-    family = adapter_class(recipe.adapter)
-    if not family.trains:
-        raise MmebError(f"The adapter {recipe.adapter} can't be trained: its embeddings carry no gradients.")
-    if recipe.lora is not None and not family.takes_lora:
-        raise MmebError(
-            f"The adapter {recipe.adapter} takes no LoRA: leave the lora settings out to train all weights."
-        )
-    if recipe.model is None and not issubclass(family, DemoModel):
-        raise MmebError(f"The adapter {recipe.adapter} needs a model to start from: name one with --model.")
+    check_adapter(recipe)
     model = _load(recipe, own_device(device), offline, sketch=not weights)
     module = model.module
     if any(isinstance(part, _BatchNorm) for part in module.modules()):
@@ -73,6 +65,19 @@ def start_model(
     if trainable.trained == 0:
         raise MmebError("Nothing is left to be trained: leave --freeze-tower out, or name other --lora-targets.")
     return model, recipe, trainable
+
+
+def check_adapter(recipe: Recipe) -> None:
+    """Raise MmebError for an adapter that is not there, or can't be trained as the recipe says; loads nothing."""
+    family = adapter_class(recipe.adapter)
+    if not family.trains:
+        raise MmebError(f"The adapter {recipe.adapter} can't be trained: its embeddings carry no gradients.")
+    if recipe.lora is not None and not family.takes_lora:
+        raise MmebError(
+            f"The adapter {recipe.adapter} takes no LoRA: leave the lora settings out to train all weights."
+        )
+    if recipe.model is None and not issubclass(family, DemoModel):
+        raise MmebError(f"The adapter {recipe.adapter} needs a model to start from: name one with --model.")
 
 
 def own_device(kind: str | None = None) -> str:

@@ -305,3 +305,20 @@ def test_each_process_takes_the_gpu_of_its_local_rank(monkeypatch: pytest.Monkey
     assert own_device() == ("cuda:0" if torch.cuda.is_available() else "cpu")
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert (own_device("cuda"), own_device("cpu")) == ("cuda:3", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        (recipe_of("demo", batch_size=16), {}, "less than a batch of 16"),
+        (recipe_of("demo", weights={"NONE": 2}), {}, "no subset 'NONE'"),
+        (recipe_of("demo"), {"eval_every": 2, "eval_tasks": "VOC2077"}, "did you mean VOC2007"),
+        (recipe_of("demo"), {"eval_every": 2, "eval_data": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_would_fail_in_the_middle_of_a_run_is_said_before_it(
+    recipe: Recipe, changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MmebError, match=message):
+        run(recipe, settings(tmp_path / "model", **changes), data="demo")
+    assert not (tmp_path / "model").exists()
