@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mmeb.errors import MmebError
 
@@ -65,7 +65,9 @@ class ImageRef(ABC):
         if isinstance(error, Image.DecompressionBombError):
             limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
             return MmebError(f"{where} is refused: it has more than {limit:,} pixels, as a decompression bomb would.")
-        return MmebError(f"{where} can't be decoded, it is damaged or no image: {str(error).rstrip('.')}.")
+        # Of a file that it does not know, the library tells an address in memory.
+        why = "" if isinstance(error, UnidentifiedImageError) else f": {str(error).rstrip('.')}"
+        return MmebError(f"{where} can't be decoded, it is damaged or no image{why}.")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ImageRef) and self.key == other.key

@@ -91,7 +91,7 @@ def contrastive_step(
         final = last == 0 or number == last - 1
         with _synchronising(accelerator, model, final):
             if number != last:
-                prepared = rounds[number] if _has_inputs(rounds[number]) else next(again)
+                prepared = rounds[number] if _has_inputs(rounds[number]) else _as_before(rounds[number], next(again))
                 vectors, log_temperature = _forward(model, prepared, device)
             surrogate = _surrogate(rounds[number], vectors, gradient)
             if final and log_temperature is not None and learned is not None and learned.grad is not None:
@@ -126,6 +126,15 @@ def _synchronising(accelerator: Accelerator, model: nn.Module, yes: bool) -> Ite
 
 def _has_inputs(subs: Sequence[SubBatch]) -> bool:
     return all(sub.batch.inputs for sub in subs)
+
+
+def _as_before(subs: Sequence[SubBatch], again: Sequence[SubBatch]) -> Sequence[SubBatch]:
+    """`again`. Raises MmebError where an image of it could be read the first time and no longer can."""
+    for first, second in zip(subs, again, strict=True):
+        if lost := second.unreadable.keys() - first.unreadable.keys():
+            why = second.unreadable[min(lost)].rstrip(".")
+            raise MmebError(f"{why}; it was read in the same step before: leave the data as it is while a run goes.")
+    return again
 
 
 def _forward(model: nn.Module, subs: Sequence[SubBatch], device: torch.device) -> tuple[list[Tensor], Tensor | None]:

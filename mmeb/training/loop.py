@@ -28,16 +28,15 @@ from mmeb.models.base import EmbeddingModel
 from mmeb.training import checkpoint
 from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step
-from mmeb.training.monitor import Window
+from mmeb.training.monitor import Window, say
 from mmeb.training.recipe import Recipe
-from mmeb.training.sampler import BatchSampler
+from mmeb.training.sampler import batches_of
 from mmeb.training.settings import RunSettings
 from mmeb.training.step import StepBatch
 from mmeb.training.step_loader import StepLoader
 
 _WEIGHTS = "weights.pt"
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-_PREFETCH = 2  # steps that each worker prepares ahead
 
 
 class Save(Protocol):
@@ -79,6 +78,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self._save_files = save
         self._score = evaluate
         self._window = Window()
+        self._said: set[str] = set()
         self._settled = resumed
         temperature = recipe.temperature if recipe.learn_temperature else None
         super().__init__(model=Embedder(model, temperature), args=arguments, callbacks=callbacks)
@@ -123,23 +123,10 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             self._embedding_model,
             self._subsets,
             self._recipe,
-            self._draws(self._resumed),
+            batches_of(self._subsets, self._recipe, self._resumed),
             rank=processes.rank,
             world=processes.size,
             workers=workers,
-        )
-
-    def _draws(self, start: int) -> BatchSampler:
-        recipe = self._recipe
-        return BatchSampler(
-            self._subsets,
-            recipe.batch_size,
-            recipe.steps,
-            seed=recipe.seed,
-            batches=recipe.batches,
-            interleave=recipe.interleave,
-            weights=recipe.weights,
-            start=start,
         )
 
     def training_step(self, model: nn.Module, inputs: StepBatch, *_: Any, **__: Any) -> Tensor:
@@ -155,6 +142,10 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         if not math.isfinite(outcome.loss):
             raise self._not_finite("loss")
         self._stop_agreed = outcome.stop
+        for complaint in outcome.complaints:
+            if self._processes.rank == 0 and complaint not in self._said:
+                say(f"Left out: {complaint}")
+            self._said.add(complaint)
         self._window.add(
             {
                 "loss": outcome.loss,
@@ -169,7 +160,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     def _not_finite(self, what: str) -> MmebError:
         step = self.state.global_step
-        rows = [self._subsets[subset].origin(row) for subset, row in next(iter(self._draws(step))).rows]
+        draw = next(iter(batches_of(self._subsets, self._recipe, step)))
+        rows = [self._subsets[subset].origin(row) for subset, row in draw.rows]
         found = checkpoint.checkpoints(self._settings.output)
         kept = f"{found[-1].name} is the last good one" if found else "there is no checkpoint yet"
         return MmebError(

@@ -20,6 +20,7 @@ from contrastive_steps import (
     take_step,
     with_lora,
 )
+from PIL import Image
 from torch import nn
 
 from mmeb.data.item import Item, Role
@@ -31,6 +32,7 @@ from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step
 from mmeb.training.loss import info_nce
 from mmeb.training.recipe import Recipe
+from mmeb.training.step import SubBatch
 
 RECIPE = Recipe("qwen2-vl", batch_size=6, temperature=0.1, symmetric=True)
 # Questions on images, captions, and images with a change: images and texts on both sides, and two hard negatives.
@@ -118,6 +120,24 @@ def test_what_is_not_kept_for_the_second_pass_is_prepared_again(monkeypatch: pyt
         outcome, gradients = take_step(model, pairs, recipe)
         assert outcome == kept[0]
         assert all(np.array_equal(gradients[name], gradient) for name, gradient in kept[1].items())
+
+
+def test_an_image_that_is_lost_before_the_second_pass_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blank image in its stead would have another gradient than the vector that the loss saw."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "lost.png")
+    query = Item("<|image_1|>\n", image=tmp_path / "lost.png", role=Role.QUERY)
+    pairs = [replace(PAIRS[0], query=query), *PAIRS[1:]]
+    monkeypatch.setattr("mmeb.training.grad_cache._KEPT", 0)
+    batch = make_step(_demo(), pairs, replace(RECIPE, sub_batch_size=1))
+
+    def rounds() -> Iterator[list[SubBatch]]:
+        yield from batch.rounds
+        (tmp_path / "lost.png").write_bytes(b"")
+
+    with pytest.raises(MmebError, match=r"lost\.png .* was read in the same step before"):
+        contrastive_step(Embedder(_demo()), replace(batch, rounds=rounds()), RECIPE, Accelerator(cpu=True))
 
 
 def test_what_is_dropped_depends_on_seed_and_step_and_leaves_the_random_state_alone() -> None:
