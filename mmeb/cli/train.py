@@ -1,5 +1,6 @@
 """`mmeb train`: fine-tune a model on MMEB-train."""
 
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,8 @@ def command(context: click.Context, /, **given: Any) -> None:
         click.echo(str(prepare(recipe, **place, skip_bad_rows=given["skip_bad_rows"], weights=False)))
         return
 
+    # Read where torch is imported: each process would warn that no weight was left out of its first batch.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from mmeb.training.run import is_first, run
     from mmeb.training.settings import RunSettings
 
@@ -125,6 +128,8 @@ def command(context: click.Context, /, **given: Any) -> None:
     outcome = run(recipe, settings, **place, command=context.obj)
     if not is_first():
         return
+    if outcome.skipped_rows:
+        click.echo(f"Rows left out for an image that can't be read, each time one was drawn: {outcome.skipped_rows:,}.")
     loss = f"Loss {outcome.log[-1]['loss']:.3f} after {outcome.steps} steps. " if outcome.log else ""
     click.echo(f"{loss}Model: {settings.output}\nScore it: mmeb run --model {settings.output}")
 

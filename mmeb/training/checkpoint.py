@@ -147,11 +147,11 @@ def finish(output: Path, identity: Mapping[str, Any], save: Callable[[Path], Non
 
 
 def save_tensors(content: Any, path: Path) -> None:
-    """`torch.save`, with the system's own error (no space) where the library hides it behind one of its own."""
+    """`torch.save`, with what broke it off (no space, a worker's death) where the library hides it behind its own."""
     try:
         with path.open("wb") as file:
             torch.save(content, file)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
+        if isinstance(error.__context__, OSError | RuntimeError):
             raise error.__context__ from None
         raise

@@ -1,6 +1,7 @@
 """Contrastive training, on the library's trainer."""
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from mmeb.evaluation.stop import listening
 from mmeb.models.base import EmbeddingModel
 from mmeb.training import checkpoint
 from mmeb.training.loop import ContrastiveTrainer, Evaluate, Save
-from mmeb.training.monitor import Monitor
+from mmeb.training.monitor import Monitor, say
 from mmeb.training.recipe import Recipe
 from mmeb.training.settings import RunSettings
 
@@ -67,6 +68,8 @@ def train(
     with joined() as processes, listening() as stop:
         last = processes.on_first(lambda: checkpoint.open_run(settings.output, identity, resume=settings.resume))
         resumed = 0 if last is None else checkpoint.step_of(last)
+        if settings.resume and processes.rank == 0:
+            say(f"Going on from {last}." if last else f"{settings.output} has no checkpoint: the run begins anew.")
         monitor = Monitor(settings.output / checkpoint.LOG_FILE, recipe.steps, settings.progress)
         trainer = ContrastiveTrainer(
             model,
@@ -83,7 +86,8 @@ def train(
             callbacks=[monitor] if processes.rank == 0 else [],
         )
         try:
-            with plain_worker_errors(_ONWARD), _plain_memory_errors():
+            with plain_worker_errors(_ONWARD), _plain_memory_errors(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)  # torch is to rename it
                 trainer.run(None if last is None else last / checkpoint.STATE)
                 trainer.finish()
         finally:

@@ -109,8 +109,9 @@ def test_a_log_line_that_was_cut_off_is_written_again(stopped: Path, tmp_path: P
     assert list(losses(stopped)) == [1, 2, 3, 4]
 
 
-def test_with_nothing_to_go_on_from_a_run_begins(tmp_path: Path) -> None:
+def test_with_nothing_to_go_on_from_a_run_begins_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, resume=True).resumed == 0
+    assert "has no checkpoint: the run begins anew" in capfd.readouterr().err
 
 
 def test_a_folder_with_a_run_is_refused_and_stays_as_it_is(stopped: Path) -> None:

@@ -135,7 +135,9 @@ def test_no_space_at_the_end_keeps_the_last_checkpoint(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_killed_is_said_plainly(tmp_path: Path) -> None:
     def kill_one() -> None:
-        multiprocessing.active_children()[0].kill()
+        worker = multiprocessing.active_children()[0]
+        worker.kill()
+        os.waitid(os.P_PID, worker.pid or 0, os.WEXITED | os.WNOWAIT)  # dead, and left for the library to find
 
     with pytest.raises(MmebError, match=r"was killed.* fewer --workers take less\. The last checkpoint is kept"):
         run(tmp_path, TEN, workers=2, save_every=2, **after(3, kill_one))
@@ -172,10 +174,13 @@ def test_an_image_that_cannot_be_read_is_named_by_subset_row_and_file(trouble: s
 
 
 @pytest.mark.parametrize("trouble", ["broken", "missing"])
-def test_rows_with_such_an_image_are_left_out_and_counted_on_request(trouble: str, tmp_path: Path) -> None:
+def test_rows_with_such_an_image_are_left_out_counted_and_named_once_on_request(
+    trouble: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     data = own_data(tmp_path, broken=5)
     if trouble == "missing":
         (tmp_path / "5.png").unlink()
     outcome = train_on(data, tmp_path / "run", skip_bad_rows=True)
     assert outcome.skipped_rows == 4  # one in each step
     assert all(line["skipped_rows"] == 1 for line in outcome.log)
+    assert capfd.readouterr().err.count("Left out: mine, row 5: ") == 1
