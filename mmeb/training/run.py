@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,20 +152,26 @@ def saver(prepared: Prepared, settings: RunSettings, command: str) -> Save:
 
 
 def evaluator(model: EmbeddingModel, settings: RunSettings, offline: bool) -> Evaluate:
-    """What scores the model in the middle of a run: hit@1 by task, and their mean."""
+    """What scores the model in the middle of a run: hit@1 by task, and their mean.
 
-    def score(step: int) -> dict[str, float]:
+    Nothing stays but the scores: a run's folder would name the model that training began with.
+    """
+    folder = settings.output / ".eval"
+
+    def score(_: int) -> dict[str, float]:
         result = evaluate(
             model,
             settings.eval_tasks,
             settings.eval_data,
-            settings.output / "eval" / f"step-{step}",
+            folder,
             limit=settings.eval_limit,
             workers=settings.workers,
             offline=offline,
             fresh=True,
             progress=settings.progress,
         )
+        if is_first():
+            shutil.rmtree(folder)
         scores = {name: task.metrics["hit@1"] for name, task in result.tasks.items()}
         return {**scores, "mean": sum(scores.values()) / len(scores)}
 
