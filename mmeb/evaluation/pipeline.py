@@ -1,5 +1,6 @@
 """Batches that are prepared in worker processes while the model runs."""
 
+import ctypes
 import multiprocessing
 import os
 import re
@@ -18,6 +19,9 @@ from mmeb.evaluation.stop import leave_to_parent
 from mmeb.models.base import Batch, EmbeddingModel
 
 _NEWS = 1.0  # seconds that the system takes at most to tell of a process that died
+
+_M_MMAP_THRESHOLD = -3  # its number in glibc's malloc.h
+_GIVEN_BACK = 4 << 20  # bytes: above an image's size, below a batch's
 
 _Work = tuple[int, list[Item]]  # a batch's number and its items
 
@@ -80,10 +84,21 @@ class Pipeline:
             persistent_workers=workers > 0,
             # Forked workers share the model's memory; none of them touches its weights or the device.
             multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
-            worker_init_fn=leave_to_parent,
+            worker_init_fn=begin_work,
             pin_memory=self._model.device.type == "cuda",
             in_order=self._in_order,
         )
+
+
+def begin_work(number: int) -> None:
+    """What a worker does first: it leaves signals to its parent, and gives memory back that it no longer needs.
+
+    glibc raises the size above which it does so to that of the largest block that was ever freed, a batch's, and by
+    then keeps up to a gigabyte between batches. Other libraries have no such setting.
+    """
+    leave_to_parent(number)
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK)
 
 
 def default_workers(device_type: str, processes: int = 1) -> int:

@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mmeb.data.train import TrainPair
 from mmeb.errors import MmebError
-from mmeb.evaluation.pipeline import share
-from mmeb.evaluation.stop import leave_to_parent
+from mmeb.evaluation.pipeline import begin_work, share
 from mmeb.models.base import EmbeddingModel
 from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import BatchSampler, Draw
@@ -74,7 +73,7 @@ class StepLoader:
                 prefetch_factor=_AHEAD if workers else None,
                 # Forked workers share the model's memory; none of them touches its weights or the device.
                 multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
-                worker_init_fn=leave_to_parent,
+                worker_init_fn=begin_work,
             )
         )
 
