@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mmeb.errors import MmebError
     from mmeb.evaluation.encode import encode
     from mmeb.evaluation.evaluate import evaluate
-    from mmeb.models.registry import load_model
+    from mmeb.models.loading import load_model
     from mmeb.results.schema import RunResult, TaskResult
     from mmeb.tasks import Task, get_task, get_tasks
 
@@ -30,7 +30,7 @@ _HOMES = {
     "evaluate": "mmeb.evaluation.evaluate",
     "get_task": "mmeb.tasks",
     "get_tasks": "mmeb.tasks",
-    "load_model": "mmeb.models.registry",
+    "load_model": "mmeb.models.loading",
 }
 
 __all__ = [

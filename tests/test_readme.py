@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub import serve
-from official import write_official
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.hub import serve
+from support.official import write_official
+from support.paths import GOLDEN
 
-from mmeb.data.demo import demo_folder
+from mmeb.demo import demo_folder
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CHECKPOINTS = Path(__file__).parent / "golden" / "ckpt"
+CHECKPOINTS = GOLDEN / "ckpt"
 
 
 def blocks(language: str) -> list[str]:

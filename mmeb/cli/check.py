@@ -47,9 +47,9 @@ def command(
 
     Exit code 0: no loss beyond the noise of honest re-runs; 1: scores fell; 2: the two can't be compared.
     """
-    from mmeb.leaderboard.check import Rule, check, github_annotations, junit, verdict_text, write_baseline
-    from mmeb.leaderboard.sides import load_sides
-    from mmeb.results.atomic import write_text
+    from mmeb.compare.check import Rule, check, github_annotations, junit, verdict_text, write_baseline
+    from mmeb.compare.sides import load_sides
+    from mmeb.files import write_text
 
     if update:
         write_baseline(run, baseline)

@@ -19,10 +19,10 @@ def command(results: tuple[Path, ...], published: tuple[str, ...], as_json: bool
     """
     from dataclasses import asdict
 
+    from mmeb.compare.compare import compare
+    from mmeb.compare.sides import load_sides
+    from mmeb.compare.table import comparison_text
     from mmeb.errors import MmebError
-    from mmeb.leaderboard.compare import compare
-    from mmeb.leaderboard.compare_table import comparison_text
-    from mmeb.leaderboard.sides import load_sides
 
     if as_json and markdown:
         raise MmebError("Choose --json or --markdown, not both.")

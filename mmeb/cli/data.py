@@ -80,8 +80,8 @@ def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: st
 
     from tabulate import tabulate
 
-    from mmeb.data.sources import open_source
-    from mmeb.data.verify import verify
+    from mmeb.data.checks.verify import verify
+    from mmeb.data.source import open_source
 
     source = open_source(data, revision=revision, offline=True)
     reports = [verify(task, source, decode=decode) for task in get_tasks(names)]
@@ -133,9 +133,9 @@ def validate_command(
 
     from tabulate import tabulate
 
-    from mmeb.data.train_sources import open_train_sources
-    from mmeb.data.train_subsets import check_split, choose_subsets
-    from mmeb.data.validate import validate
+    from mmeb.data.checks.validate import validate
+    from mmeb.data.train.source import open_train_sources
+    from mmeb.data.train.subsets import check_split, choose_subsets
 
     check_split(split)
     sources = open_train_sources(",".join(data), offline=offline)
@@ -199,10 +199,10 @@ def leakage_command(
 
     from tabulate import tabulate
 
-    from mmeb.data.leakage import Match, find_leakage
-    from mmeb.data.sources import open_source
-    from mmeb.data.train import open_train
-    from mmeb.results.atomic import write_text
+    from mmeb.data.checks.leakage import Match, find_leakage
+    from mmeb.data.source import open_source
+    from mmeb.data.train.dataset import open_train
+    from mmeb.files import write_text
 
     tasks = get_tasks(names)
     source = open_source(evaluation, offline=offline)
@@ -238,7 +238,7 @@ def leakage_command(
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo_command(output: Path, seed: int) -> None:
     """Write a small benchmark of our own, in the official layout."""
-    from mmeb.data.demo import write_demo
+    from mmeb.demo import write_demo
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise MmebError(f"{output} is there already and not an empty folder: choose another --output.")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from mmeb.data.eval import load_eval
-from mmeb.data.sources import open_source
+from mmeb.data.dataset import load_eval
+from mmeb.data.source import open_source
 from mmeb.models.registry import find_entry
 from mmeb.results.store import RunFolder
 from mmeb.tasks import Task

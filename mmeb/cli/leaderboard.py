@@ -51,7 +51,7 @@ def validate(files: tuple[Path, ...], partial: bool, demo: bool) -> None:
     is wrong in a file; 2: a file can't be read at all. A published figure whose own averages contradict each other is
     flagged, which is no mistake in the file.
     """
-    from mmeb.leaderboard.validate import check_files
+    from mmeb.results.validation import check_files
 
     reports = check_files(files, partial=partial, demo=demo)
     for report in reports:
@@ -91,7 +91,7 @@ def build(results: Path, output: Path, demo: bool) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="Write them as result files into this folder.")
 def published(output: Path | None) -> None:
     """List the published results that the package carries."""
-    from mmeb.leaderboard.published import load, write_all
+    from mmeb.results.published import load, write_all
 
     if output is None:
         for name, result in load().items():

@@ -45,7 +45,7 @@ def show_command(
     if task is not None:
         shown |= {"task": task, **_fed(name, task, data, adapter, parse_options(option), offline)}
     elif entry.adapter:  # a hub id's and a folder's is known once its configuration is there
-        from mmeb.models.fed import fed_pairs
+        from mmeb.models.inputs import fed_pairs
         from mmeb.models.registry import adapter_class
 
         shown["prompts"] = [dataclasses.asdict(pair) for pair in fed_pairs(adapter_class(entry.adapter), options)]
@@ -68,9 +68,9 @@ def _fed(
     name: str, task: str, data: str, adapter: str | None, options: dict[str, str], offline: bool
 ) -> dict[str, Any]:
     """The query and the right candidate of a task's first row, as the model is fed them, and its provenance."""
-    from mmeb.data.eval import load_eval
-    from mmeb.data.sources import open_source
-    from mmeb.models.registry import load_model
+    from mmeb.data.dataset import load_eval
+    from mmeb.data.source import open_source
+    from mmeb.models.loading import load_model
     from mmeb.tasks import get_task
 
     dataset = load_eval(get_task(task), open_source(data, offline=offline))

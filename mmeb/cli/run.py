@@ -64,11 +64,11 @@ def command(
         click.echo(describe(model, adapter, chosen, data, revision, offline, output))
         return
 
-    from mmeb.evaluation.distributed import first_alone_speaks, joined, own_device
     from mmeb.evaluation.evaluate import default_output, evaluate
     from mmeb.leaderboard.render import run_table
-    from mmeb.models.registry import load_model
+    from mmeb.models.loading import load_model
     from mmeb.results.store import RunFolder
+    from mmeb.runtime.processes import first_alone_speaks, joined, own_device
 
     folder = RunFolder(output or default_output(model))
     with joined() as processes, first_alone_speaks(processes):

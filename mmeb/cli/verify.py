@@ -40,7 +40,7 @@ def command(
     from mmeb.evaluation.reference import load_reference
     from mmeb.evaluation.reference import save_reference as write_reference
     from mmeb.evaluation.verify import verify_model
-    from mmeb.models.registry import load_model
+    from mmeb.models.loading import load_model
 
     expected = load_reference(reference) if reference is not None else None
     loaded = load_model(

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmeb.data import hub
-from mmeb.data.item import DataSource
 from mmeb.data.remote import RemoteFile, fetch_all
-from mmeb.data.sources import DOWNLOAD_MARKER, HUB_REPOSITORIES, HubSource, open_source, row_files
-from mmeb.data.train_hub import TrainHub
-from mmeb.data.train_subsets import choose_subsets
+from mmeb.data.source import DOWNLOAD_MARKER, HUB_REPOSITORIES, DataSource, HubSource, open_source, row_files
+from mmeb.data.train.hub import TrainHub
+from mmeb.data.train.subsets import choose_subsets
 from mmeb.errors import MmebError
-from mmeb.results.atomic import write_text
+from mmeb.files import write_text
 from mmeb.tasks import Task
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmeb.data import hub
-from mmeb.data.archives import plain_tar
+from mmeb.data.images.archives import plain_tar
 from mmeb.errors import MmebError
 
 _UNPACKED = 2  # a gzipped tar of photos, decompressed, is at most about this much larger than itself

@@ -18,9 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mmeb.data import instruct
 from mmeb.errors import MmebError
-from mmeb.tasks import PLACEHOLDER, Prompt, Task
+from mmeb.tasks import PLACEHOLDER, Prompt, Task, instruct
 
 Codes = NDArray[np.int32]
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmeb.data.item import Item
-from mmeb.results.atomic import replacing
+from mmeb.files import replacing
 
 _KEY_BYTES = 16
 

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
-from mmeb.evaluation.batching import BatchLimit, plan_batches
-from mmeb.evaluation.budget import Budget, CudaMeter, Meter
 from mmeb.evaluation.cache import VectorCache, item_key
-from mmeb.evaluation.distributed import Processes, is_shared_out
 from mmeb.evaluation.forward import Embedded, embed_batches
-from mmeb.evaluation.pipeline import Pipeline, default_workers, plain_worker_errors
-from mmeb.evaluation.stop import StoppedError, StopRequest
 from mmeb.models.base import EmbeddingModel
+from mmeb.runtime.batching import BatchLimit, plan_batches
+from mmeb.runtime.budget import Budget, CudaMeter, Meter
+from mmeb.runtime.processes import Processes, is_shared_out
+from mmeb.runtime.signals import StoppedError, StopRequest
+from mmeb.runtime.workers import Pipeline, default_workers, plain_worker_errors
 
 _Vectors = NDArray[np.float32]
 

@@ -8,23 +8,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmeb.data.eval import load_eval, source_of
-from mmeb.data.item import EvalDataset
-from mmeb.data.sources import Source, open_source
+from mmeb.data.dataset import EvalDataset, load_eval, source_of
+from mmeb.data.source import Source, open_source
 from mmeb.errors import MmebError
 from mmeb.evaluation.cache import VectorCache
-from mmeb.evaluation.distributed import Processes, joined, own_device
 from mmeb.evaluation.encode import Encoder
 from mmeb.evaluation.provenance import hardware, now, run_identity
 from mmeb.evaluation.ranking import rank
 from mmeb.evaluation.sanity import check_embeddings
-from mmeb.evaluation.stop import listening
 from mmeb.evaluation.verify import quick_check
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.registry import load_model
+from mmeb.models.loading import load_model
 from mmeb.results.ranks import Ranks, hit_at_1_ties_for_model, metrics_from_ranks
 from mmeb.results.schema import RunResult, TaskResult
 from mmeb.results.store import RunFolder
+from mmeb.runtime.processes import Processes, joined, own_device
+from mmeb.runtime.signals import listening
 from mmeb.tasks import Task, get_tasks
 
 

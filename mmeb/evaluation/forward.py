@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmeb.evaluation.budget import Meter
-from mmeb.evaluation.pipeline import Prepared
 from mmeb.models.base import EmbeddingModel
+from mmeb.runtime.budget import Meter
+from mmeb.runtime.workers import Prepared
 
 
 @dataclass(frozen=True)

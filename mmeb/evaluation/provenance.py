@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmeb.data.item import DataSource
+from mmeb.data.source import DataSource
 from mmeb.models.base import EmbeddingModel
 
 # The libraries that move scores: decoding and resizing, tokenising, the forward pass, adapters.

@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 from mmeb.errors import MmebError
 from mmeb.evaluation.probes import fingerprint, probes
 from mmeb.evaluation.provenance import hardware, library_versions, now
+from mmeb.files import replacing
 from mmeb.models.base import EmbeddingModel
-from mmeb.results.atomic import replacing
 
 _KEY = "mmeb_reference"  # of the safetensors header; its value is JSON
 # Of the provenance: what a reference is there to try, beside libraries and hardware; and where equal files lie.

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from mmeb.files import write_text
 from mmeb.leaderboard.entries import Board
 from mmeb.leaderboard.markdown import readme
 from mmeb.leaderboard.page import page
 from mmeb.leaderboard.render import table_csv
-from mmeb.results.atomic import write_text
 
 
 def build(board: Board, output: Path) -> list[Path]:

@@ -6,12 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from mmeb.errors import MmebError
-from mmeb.leaderboard.aggregate import averages, coverage, percent
-from mmeb.leaderboard.layouts import Reading, plain, published_source, read
-from mmeb.leaderboard.ranks import load_ranks
-from mmeb.leaderboard.validate import flagged, is_web_address, validate
+from mmeb.results.averages import averages, coverage, percent
+from mmeb.results.layouts import Reading, published_source, read
 from mmeb.results.schema import RunResult
 from mmeb.results.store import RESULTS_FILE
+from mmeb.results.submitted_ranks import load_ranks
+from mmeb.results.text import plain
+from mmeb.results.validation import flagged, is_web_address, validate
 from mmeb.tasks import PRIMARY_METRIC, TASKS
 
 

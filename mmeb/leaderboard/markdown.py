@@ -1,13 +1,12 @@
 """The leaderboard as Markdown."""
 
-import re
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from mmeb.leaderboard.aggregate import GROUP_TITLES, GROUPS, round_half_up
 from mmeb.leaderboard.entries import Board, Entry, Kind
-from mmeb.leaderboard.render import mean_or_coverage, one_decimal
+from mmeb.results.averages import GROUP_TITLES, GROUPS, mean_or_coverage, one_decimal, round_half_up
+from mmeb.results.text import escape
 from mmeb.tasks import MetaTask
 
 DEMO_NOTICE = "Demo results, on generated data: they say that the tools work, not how good a model is."
@@ -24,13 +23,6 @@ digits is in [table.csv](table.csv).
 """
 
 _BUILT = "Built by `mmeb leaderboard build` from the result files; edits here are overwritten."
-_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~$&]|^[-+])")
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is, in a table cell too: no emphasis, link, tag or column break."""
-    text = _SPECIAL.sub(r"\\\1", text)
-    return text.replace("://", "&#58;//").replace("www.", "www&#46;")  # GitHub links bare addresses
 
 
 def readme(board: Board) -> str:

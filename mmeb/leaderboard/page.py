@@ -7,10 +7,9 @@ import re
 from importlib import resources
 from typing import Any
 
-from mmeb.leaderboard.aggregate import GROUP_TITLES, GROUPS, coverage, round_half_up
 from mmeb.leaderboard.entries import Board, Entry, Kind
 from mmeb.leaderboard.markdown import DEMO_NOTICE
-from mmeb.leaderboard.render import one_decimal
+from mmeb.results.averages import GROUP_TITLES, GROUPS, coverage, one_decimal, round_half_up
 from mmeb.tasks import TASKS
 
 _MARKER = re.compile(r"\{\{(\w+)\}\}")

@@ -2,13 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping
 from functools import partial
 
 from tabulate import tabulate
 
-from mmeb.leaderboard.aggregate import GROUP_TITLES, GROUPS, averages, coverage, percent, round_half_up
 from mmeb.leaderboard.entries import Board
+from mmeb.results.averages import GROUP_TITLES, GROUPS, averages, mean_or_coverage, one_decimal, percent
 from mmeb.results.schema import RunResult
 from mmeb.tasks import PRIMARY_METRIC, TASKS, MetaTask
 
@@ -18,19 +17,6 @@ _BY_NAME = {task.name: task for task in TASKS}
 
 _plain_table = partial(tabulate, tablefmt="simple", disable_numparse=True)
 _RUN_ALIGN = ("left", "left", "left", "right", "right")
-
-
-def one_decimal(value: float) -> str:
-    """A percentage as every table shows it."""
-    return f"{round_half_up(value):.1f}"
-
-
-def mean_or_coverage(mean: float | None, scores: Mapping[str, float], group: str) -> str:
-    """The mean with one decimal, or how many of the group's tasks there are where some are missing."""
-    if mean is not None:
-        return one_decimal(mean)
-    done, total = coverage(scores, group)
-    return f"{done}/{total}"
 
 
 def run_table(result: RunResult) -> str:

@@ -1,22 +1,20 @@
 """A run, or scores in another layout, as a submission: one JSON file that serves the public leaderboard too."""
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmeb.errors import MmebError
-from mmeb.leaderboard.layouts import read
-from mmeb.leaderboard.ranks import load_ranks, ranks_path, write_submission
-from mmeb.leaderboard.validate import flagged, validate
+from mmeb.files import read_json
+from mmeb.results.layouts import read
 from mmeb.results.schema import IMAGE_PART, RunResult
-from mmeb.results.store import read_json
+from mmeb.results.submitted_ranks import load_ranks, ranks_path, write_submission
+from mmeb.results.text import file_stem
+from mmeb.results.validation import flagged, validate
 from mmeb.tasks import TASKS
 
 _NAMES = frozenset(task.name for task in TASKS)
-_LONGEST = 100
 _PUBLIC_METADATA = (
     "model_name",
     "model_backbone",
@@ -102,19 +100,6 @@ def submit(
         content["metrics"] = _with_absent(content["metrics"])
     write_submission(path, content, ranks)
     return Submission(path, ranks_path(path) if ranks else None, tuple(_notes(own, ranks.keys(), tasks.keys())))
-
-
-def file_stem(name: str) -> str:
-    """A model's name as a file name that no shell, path or file system stumbles over.
-
-    A slash becomes `__`, whatever else is no letter, digit, dot, dash or underscore of ASCII a dash; where that lost a
-    letter or a sign of another script, a few digits of the name's hash tell it from its like.
-    """
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name.replace("/", "__")).strip("-.")[:_LONGEST]
-    if stem and name.isascii() and len(name) <= _LONGEST:
-        return stem
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-    return f"{stem or 'model'}-{digest}"
 
 
 def _metadata(measured: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:

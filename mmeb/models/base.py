@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mmeb.data.item import Item
-from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.checkpoints.checkpoint import Checkpoint
+from mmeb.models.checkpoints.resolve import WEIGHTS
+from mmeb.models.checkpoints.saving import copy_configuration, save_weights
 from mmeb.models.options import NoOptions
-from mmeb.models.resolve import WEIGHTS
-from mmeb.models.saving import copy_configuration, save_weights
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ DEFAULT_REVISIONS = {
     "TIGER-Lab/VLM2Vec-Qwen2VL-7B": "954d961",
 }
 
-BUNDLED = Path(__file__).parent / "checkpoints"
+BUNDLED = Path(__file__).parents[1] / "demo" / "checkpoints"
 DEMO_VLM = "random weights: demo-vlm"  # the source of the model that is made on this machine
 _PHI35V = "microsoft/Phi-3.5-vision-instruct"
 _QWEN2VL = "Qwen/Qwen2-VL-{}-Instruct"

@@ -10,14 +10,14 @@ import torch
 
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.checkpoints.checkpoint import Checkpoint
+from mmeb.models.checkpoints.manifest import options_of, read_manifest
+from mmeb.models.checkpoints.resolve import resolve
+from mmeb.models.checkpoints.weights import count_parameters
 from mmeb.models.entries import ModelEntry
-from mmeb.models.manifest import options_of, read_manifest
-from mmeb.models.memory import check_memory
 from mmeb.models.options import NoOptions, parse_options
-from mmeb.models.registry import ADAPTER_BY_MODEL_TYPE, adapter_class, list_adapters
-from mmeb.models.resolve import resolve
-from mmeb.models.weights import count_parameters
+from mmeb.models.registry import ADAPTER_BY_MODEL_TYPE, adapter_class, find_entry, list_adapters
+from mmeb.runtime.memory import check_memory
 
 DTYPES = {
     "float32": torch.float32,
@@ -27,6 +27,39 @@ DTYPES = {
     "float16": torch.float16,
     "fp16": torch.float16,
 }
+
+
+def load_model(
+    name: str,
+    *,
+    adapter: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    options: Mapping[str, str] | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    device_map: str | None = None,
+    sketch: bool = False,
+) -> EmbeddingModel:
+    """Load a model by its registered name, its hub id, or its folder.
+
+    `adapter` is the model's family where its name or its `config.json` does not tell. `device` is cuda where there is
+    one, else cpu; `dtype` bfloat16 on a GPU, float32 on the CPU; `device_map="auto"` spreads the model over all GPUs.
+    `options` are the adapter's, over the registry's. `revision` is a commit, branch or tag of a hub repository; with
+    `offline` no call leaves the machine. A `sketch` renders items and counts their tokens, and is made without
+    downloading or loading weights where the adapter knows how. Raises MmebError for a mistake in any of these, a
+    checkpoint that does not fit the adapter, and too little memory.
+    """
+    entry = find_entry(name, adapter)
+    return load(
+        replace(entry, revision=revision or entry.revision),
+        device=device,
+        dtype=dtype,
+        options=options or {},
+        offline=offline,
+        device_map=device_map,
+        sketch=sketch,
+    )
 
 
 def load(

@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmeb.errors import MmebError
+from mmeb.models.checkpoints.manifest import options_of, read_manifest
 from mmeb.models.entries import ENTRIES, ModelEntry
-from mmeb.models.manifest import options_of, read_manifest
 
 if TYPE_CHECKING:
     from mmeb.models.base import EmbeddingModel
@@ -19,17 +18,17 @@ if TYPE_CHECKING:
 GROUP = "mmeb.models"  # the entry points by which other packages add adapters and models
 
 ADAPTERS: dict[str, str] = {
-    "clip": "mmeb.models.clip:ClipModel",
-    "open_clip": "mmeb.models.open_clip:OpenClipModel",
-    "siglip": "mmeb.models.siglip:SiglipModel",
-    "blip": "mmeb.models.blip:BlipModel",
-    "blip2": "mmeb.models.blip2:Blip2Model",
-    "e5v": "mmeb.models.e5_v:E5VModel",
-    "phi35v": "mmeb.models.vlm2vec:Phi35VModel",
-    "llava-next": "mmeb.models.vlm2vec:LlavaNextModel",
-    "qwen2-vl": "mmeb.models.vlm2vec:Qwen2VLModel",
-    "qwen2.5-vl": "mmeb.models.vlm2vec:Qwen25VLModel",
-    "demo": "mmeb.models.demo:DemoModel",
+    "clip": "mmeb.models.adapters.clip:ClipModel",
+    "open_clip": "mmeb.models.adapters.open_clip:OpenClipModel",
+    "siglip": "mmeb.models.adapters.siglip:SiglipModel",
+    "blip": "mmeb.models.adapters.blip:BlipModel",
+    "blip2": "mmeb.models.adapters.blip2:Blip2Model",
+    "e5v": "mmeb.models.adapters.e5_v:E5VModel",
+    "phi35v": "mmeb.models.adapters.vlm2vec:Phi35VModel",
+    "llava-next": "mmeb.models.adapters.vlm2vec:LlavaNextModel",
+    "qwen2-vl": "mmeb.models.adapters.vlm2vec:Qwen2VLModel",
+    "qwen2.5-vl": "mmeb.models.adapters.vlm2vec:Qwen25VLModel",
+    "demo": "mmeb.models.adapters.demo:DemoModel",
 }
 
 # Which adapter a checkpoint's `model_type` means, where there is but one. LLaVA-NeXT is VLM2Vec's and E5-V's.
@@ -44,41 +43,6 @@ ADAPTER_BY_MODEL_TYPE = {
     "qwen2_5_vl": "qwen2.5-vl",
     "mmeb-demo": "demo",
 }
-
-
-def load_model(
-    name: str,
-    *,
-    adapter: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    options: Mapping[str, str] | None = None,
-    revision: str | None = None,
-    offline: bool = False,
-    device_map: str | None = None,
-    sketch: bool = False,
-) -> "EmbeddingModel":
-    """Load a model by its registered name, its hub id, or its folder.
-
-    `adapter` is the model's family where its name or its `config.json` does not tell. `device` is cuda where there is
-    one, else cpu; `dtype` bfloat16 on a GPU, float32 on the CPU; `device_map="auto"` spreads the model over all GPUs.
-    `options` are the adapter's, over the registry's. `revision` is a commit, branch or tag of a hub repository; with
-    `offline` no call leaves the machine. A `sketch` renders items and counts their tokens, and is made without
-    downloading or loading weights where the adapter knows how. Raises MmebError for a mistake in any of these, a
-    checkpoint that does not fit the adapter, and too little memory.
-    """
-    from mmeb.models.loading import load
-
-    entry = find_entry(name, adapter)
-    return load(
-        replace(entry, revision=revision or entry.revision),
-        device=device,
-        dtype=dtype,
-        options=options or {},
-        offline=offline,
-        device_map=device_map,
-        sketch=sketch,
-    )
 
 
 def list_entries() -> tuple[ModelEntry, ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmeb.data.item import EvalDataset, Item
+from mmeb.data.dataset import EvalDataset
+from mmeb.data.item import Item
 from mmeb.results.ranks import Ranks
 
 _EDGES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # the last rank of each bar; a last one holds the rest

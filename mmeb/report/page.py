@@ -9,16 +9,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
-from mmeb.data.eval import load_eval
-from mmeb.data.images import ImageRef
-from mmeb.data.item import EvalDataset
-from mmeb.data.sources import Source, open_source
+from mmeb.data.dataset import EvalDataset, load_eval
+from mmeb.data.images.image import ImageRef
+from mmeb.data.source import Source, open_source
 from mmeb.errors import MmebError
-from mmeb.leaderboard.aggregate import GROUP_TITLES, averages, coverage, percent
-from mmeb.leaderboard.render import mean_or_coverage, one_decimal
+from mmeb.files import write_text
 from mmeb.report.gallery import Gallery, gallery
 from mmeb.report.thumbnails import Thumbnail, thumbnail
-from mmeb.results.atomic import write_text
+from mmeb.results.averages import GROUP_TITLES, averages, coverage, mean_or_coverage, one_decimal, percent
 from mmeb.results.ranks import Ranks
 from mmeb.results.schema import TaskResult
 from mmeb.results.store import RESULTS_FILE, RUN_FILE, RunFolder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from mmeb.data.images import ImageRef
+from mmeb.data.images.image import ImageRef
 from mmeb.errors import MmebError
 
 _LARGEST = 12_000  # bytes, which only a very busy image needs

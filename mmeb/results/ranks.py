@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mmeb.errors import MmebError
-from mmeb.results.atomic import replacing
+from mmeb.files import replacing
 
 CUTOFFS = (1, 5, 10)
 

@@ -1,6 +1,5 @@
 """A run's folder: what was run, and each task's result as soon as there is one."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmeb.errors import MmebError
-from mmeb.results.atomic import replacing, write_text
+from mmeb.files import read_json, replacing, to_text, write_text
 from mmeb.results.ranks import Ranks, read_ranks, write_ranks
 from mmeb.results.schema import RunResult, TaskResult
 
@@ -127,23 +126,6 @@ class RunFolder:
             for path in (self.path / f"{task}.json", self._embeddings_path(task), ranks):
                 path.unlink(missing_ok=True)
         shutil.rmtree(self.cache, ignore_errors=True)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises MmebError where it is missing, broken or no object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MmebError(f"{path} can't be read: {os.strerror(error.errno or 0)}.") from None
-    except ValueError as error:
-        raise MmebError(f"{path} is not valid JSON ({error}).") from None
-    if not isinstance(content, dict):
-        raise MmebError(f"{path} is to hold a JSON object.")
-    return content
-
-
-def to_text(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from mmeb.data.train import TrainSubset
+from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
+from mmeb.files import read_json, replacing_folder, to_text, write_text
 from mmeb.models.base import EmbeddingModel
-from mmeb.results.atomic import replacing_folder, write_text
-from mmeb.results.store import differing, read_json, to_text
+from mmeb.results.store import differing
 from mmeb.training.recipe import Recipe
 
 RUN_FILE, LOG_FILE, STATE = "training.json", "log.jsonl", "state"

@@ -19,12 +19,12 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
-from mmeb.data.train import TrainSubset
+from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
-from mmeb.evaluation.distributed import Processes
-from mmeb.evaluation.pipeline import default_workers
-from mmeb.evaluation.stop import StoppedError, StopRequest
 from mmeb.models.base import EmbeddingModel
+from mmeb.runtime.processes import Processes
+from mmeb.runtime.signals import StoppedError, StopRequest
+from mmeb.runtime.workers import default_workers
 from mmeb.training import checkpoint
 from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step

@@ -12,11 +12,11 @@ from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation.encode import encode
 from mmeb.evaluation.probes import probes
+from mmeb.files import replacing_folder
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.manifest import MANIFEST, read_manifest
-from mmeb.models.registry import load_model
-from mmeb.models.resolve import ADAPTER_CONFIG
-from mmeb.results.atomic import replacing_folder
+from mmeb.models.checkpoints.manifest import MANIFEST, read_manifest
+from mmeb.models.checkpoints.resolve import ADAPTER_CONFIG
+from mmeb.models.loading import load_model
 
 # How far a component of a unit vector may move. Weights in half precision are rounded once more where an adapter is
 # added to them: 2^-9 of each weight in bfloat16, 2^-12 in float16.

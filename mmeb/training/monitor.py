@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from mmeb.results.atomic import write_text
+from mmeb.files import write_text
 
 _COUNTS = ("items", "tokens", "skipped_rows")  # summed over a window; all else is averaged over its steps
 

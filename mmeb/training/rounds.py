@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmeb.evaluation.batching import BatchLimit, plan_batches
+from mmeb.runtime.batching import BatchLimit, plan_batches
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmeb.data.eval import source_of
-from mmeb.data.sources import open_source
-from mmeb.data.train import TrainSubset, open_train
+from mmeb.data.dataset import source_of
+from mmeb.data.source import open_source
+from mmeb.data.train.dataset import TrainSubset, open_train
 from mmeb.evaluation.evaluate import evaluate
 from mmeb.evaluation.provenance import library_versions
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.manifest import MANIFEST
+from mmeb.models.checkpoints.manifest import MANIFEST
 from mmeb.models.options import to_json
 from mmeb.tasks import get_tasks
 from mmeb.training.card import model_card

@@ -8,8 +8,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmeb.data.train import TRAIN_SUBSETS
 from mmeb.errors import MmebError
+from mmeb.tasks.train_subsets import TRAIN_SUBSETS
 from mmeb.training.dealing import draw_groups
 from mmeb.training.recipe import Recipe
 

@@ -13,11 +13,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmeb.errors import MmebError
-from mmeb.models import lora
+from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.demo import DemoConfig, DemoModel
+from mmeb.models.checkpoints import lora
+from mmeb.models.loading import load_model
 from mmeb.models.options import parse_options
-from mmeb.models.registry import adapter_class, load_model
+from mmeb.models.registry import adapter_class
 from mmeb.training.recipe import LoraSettings, Recipe
 from mmeb.training.recipes import RECIPES
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
-from mmeb.data.images import MemoryImage
+from mmeb.data.images.image import MemoryImage
 from mmeb.data.item import Item
-from mmeb.data.train import TrainPair
+from mmeb.data.train.dataset import TrainPair
 from mmeb.errors import MmebError
-from mmeb.evaluation.batching import BatchLimit
 from mmeb.models.base import Batch, EmbeddingModel
+from mmeb.runtime.batching import BatchLimit
 from mmeb.training.recipe import Recipe
 from mmeb.training.rounds import Planned, plan_rounds
 from mmeb.training.sampler import Draw

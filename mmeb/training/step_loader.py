@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from mmeb.data.train import TrainPair
+from mmeb.data.train.dataset import TrainPair
 from mmeb.errors import MmebError
-from mmeb.evaluation.pipeline import begin_work, share
 from mmeb.models.base import EmbeddingModel
+from mmeb.runtime.workers import begin_work, share
 from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import BatchSampler, Draw
 from mmeb.training.step import StepBatch, StepPlan, StepPlans, SubBatch, Work, prepare

@@ -11,12 +11,12 @@ import torch
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
-from mmeb.data.train import TrainSubset
+from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
-from mmeb.evaluation.distributed import joined
-from mmeb.evaluation.pipeline import plain_worker_errors
-from mmeb.evaluation.stop import listening
 from mmeb.models.base import EmbeddingModel
+from mmeb.runtime.processes import joined
+from mmeb.runtime.signals import listening
+from mmeb.runtime.workers import plain_worker_errors
 from mmeb.training import checkpoint
 from mmeb.training.loop import ContrastiveTrainer, Evaluate, Save
 from mmeb.training.monitor import Monitor, say

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scored import NAMES, Hits, call, flipped, hits_of, ranks_of, result_of, write_run
+from support.scored import NAMES, Hits, call, flipped, hits_of, ranks_of, result_of, write_run
 
-from mmeb.leaderboard.check import Rule, check, github_annotations
-from mmeb.leaderboard.ranks import QueryRanks
-from mmeb.leaderboard.sides import Side
+from mmeb.compare.check import Rule, check, github_annotations
+from mmeb.compare.sides import Side
+from mmeb.results.submitted_ranks import QueryRanks
 
 Capture = pytest.CaptureFixture[str]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scored import NAMES, call, flipped, hits_of, write_run
+from support.scored import NAMES, call, flipped, hits_of, write_run
 
 from mmeb.leaderboard.submission import submit
 

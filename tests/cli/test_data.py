@@ -7,12 +7,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hub import serve
+from support.hub import serve
+from support.paths import GOLDEN
 
-from mmeb.data.demo import demo_folder
-from mmeb.data.sources import open_source
+from mmeb.data.source import open_source
+from mmeb.demo import demo_folder
 
-_GOLDEN = Path(__file__).parents[1] / "golden" / "data"
+GOLDEN = GOLDEN / "data"
 _COMMIT = "2f069730be515ea60778413777816b53e2d2a697"
 
 
@@ -20,10 +21,10 @@ _COMMIT = "2f069730be515ea60778413777816b53e2d2a697"
 def official(tmp_path: Path) -> Path:
     """A folder like TIGER-Lab/MMEB-eval, with images.zip."""
     folder = tmp_path / "official"
-    shutil.copytree(_GOLDEN / "MMEB-eval", folder)
+    shutil.copytree(GOLDEN / "MMEB-eval", folder)
     with zipfile.ZipFile(folder / "images.zip", "w") as target:
-        for path in sorted((_GOLDEN / "images").rglob("*.*")):
-            target.write(path, path.relative_to(_GOLDEN / "images"))
+        for path in sorted((GOLDEN / "images").rglob("*.*")):
+            target.write(path, path.relative_to(GOLDEN / "images"))
     return folder
 
 
@@ -59,7 +60,7 @@ def test_two_processes_fetch_a_file_once(official: Path, tmp_path: Path) -> None
 
 def test_verify_lists_what_is_missing_and_exits_with_1(official: Path) -> None:
     (official / "images.zip").unlink()
-    shutil.copytree(_GOLDEN / "images", official / "images")
+    shutil.copytree(GOLDEN / "images", official / "images")
     (official / "images" / "set0" / "im000.png").unlink()
     done = _mmeb("verify", "--data", official, "--tasks", "WebQA,OK-VQA")
     assert done.returncode == 1

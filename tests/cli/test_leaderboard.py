@@ -2,7 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from result_files import NAMES, report, write, write_run
+from support.paths import ROOT
+from support.result_files import NAMES, report, write, write_run
 
 from mmeb.cli.main import main
 
@@ -105,7 +106,7 @@ def test_published_results_are_listed_with_their_sources(capsys: pytest.CaptureF
 
 
 def test_the_tables_in_the_repository_are_what_their_results_give(tmp_path: Path) -> None:
-    board = Path(__file__).parents[2] / "leaderboard"
+    board = ROOT / "leaderboard"
     assert mmeb("build", "--results", board / "results", "--output", tmp_path) == 0
     for name in ("README.md", "table.csv"):
         assert (tmp_path / name).read_text() == (board / name).read_text()

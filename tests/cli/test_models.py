@@ -1,16 +1,14 @@
 """`mmeb models`: which there are, and what one is fed."""
 
 import json
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.paths import GOLDEN
 
 from mmeb.cli.main import cli
 from mmeb.errors import MmebError
 from mmeb.models.entries import ENTRIES
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def mmeb(*arguments: str) -> str:

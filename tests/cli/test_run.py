@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hub import commit_of, serve
-from official import write_official
+from support.hub import commit_of, serve
+from support.official import write_official
+from support.paths import GOLDEN
 
 from mmeb.tasks import TASKS
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CLIP = "openai/clip-vit-large-patch14"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from support.paths import GOLDEN
 
 from mmeb.cli.main import cli
 from mmeb.cli.train import command
@@ -15,7 +16,7 @@ from mmeb.errors import MmebError
 from mmeb.training.recipe_file import read_recipe
 from mmeb.training.recipes import RECIPES
 
-CKPT = Path(__file__).parents[1] / "golden/ckpt"
+CKPT = GOLDEN / "ckpt"
 SMALL = ["--data", "demo", "--subsets", "VOC2007,CIRR", "--limit", "8", "--steps", "2", "--batch-size", "4"]
 
 

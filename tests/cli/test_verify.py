@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from support.paths import GOLDEN
 
 from mmeb.cli.main import cli, main
 
-CHECKPOINTS = Path(__file__).parents[1] / "golden" / "ckpt"
+CHECKPOINTS = GOLDEN / "ckpt"
 CLIP, BLIP = str(CHECKPOINTS / "clip"), str(CHECKPOINTS / "blip")
 
 

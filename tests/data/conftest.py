@@ -9,12 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hub import Hub, serve
 from huggingface_hub import constants
+from support.hub import Hub, serve
+from support.paths import GOLDEN
 
-from mmeb.data.sources import HUB_REPOSITORIES
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from mmeb.data.source import HUB_REPOSITORIES
 
 
 @pytest.fixture

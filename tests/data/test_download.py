@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from mmeb.data.dataset import load_eval
 from mmeb.data.download import download
-from mmeb.data.eval import load_eval
-from mmeb.data.sources import HUB_REPOSITORIES, open_source
+from mmeb.data.source import HUB_REPOSITORIES, open_source
 from mmeb.errors import MmebError
 from mmeb.tasks import get_task, get_tasks
 

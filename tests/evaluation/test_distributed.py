@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from hash_model import HashModel
 from PIL import Image
-from ranks import ranks
+from support.hash_model import HashModel
+from support.ranks import ranks
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -20,11 +20,11 @@ from torch.distributed.fsdp import fully_shard
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation.cache import VectorCache
-from mmeb.evaluation.distributed import Processes, joined, own_device
 from mmeb.evaluation.encode import Encoder, encode
 from mmeb.evaluation.evaluate import evaluate
-from mmeb.evaluation.stop import StoppedError, listening
 from mmeb.models.base import Batch
+from mmeb.runtime.processes import Processes, joined, own_device
+from mmeb.runtime.signals import StoppedError, listening
 
 TASKS = "VOC2007,HatefulMemes,MSCOCO_t2i"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hash_model import HashModel
 from PIL import Image
+from support.hash_model import HashModel
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError

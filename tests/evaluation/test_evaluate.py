@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hash_model import HashModel
 from safetensors.numpy import load_file
+from support.hash_model import HashModel
+from support.paths import ROOT
 
 from mmeb.errors import MmebError
 from mmeb.evaluation.evaluate import evaluate
@@ -123,7 +124,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_scores_of_an_unbroken_one(tmp_
         f"evaluate.evaluate(Slow(), {TASKS!r}, 'demo', sys.argv[2], workers=0)\n"
     )
     folder = tmp_path / "broken"
-    command = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(folder)]
+    command = [sys.executable, "-c", code, str(ROOT / "tests"), str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

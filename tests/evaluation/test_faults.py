@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hash_model import HashModel
 from numpy.typing import NDArray
+from support.hash_model import HashModel
+from support.paths import ROOT
 from torch import Tensor
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation.cache import VectorCache
 from mmeb.evaluation.encode import Encoder, EncodeStatistics, encode
-from mmeb.evaluation.stop import StoppedError, StopRequest, listening
 from mmeb.models.base import Batch
+from mmeb.runtime.signals import StoppedError, StopRequest, listening
 
 pytestmark = pytest.mark.timeout(60)  # a hang is the failure that these tests look for
 
@@ -135,7 +136,7 @@ def test_a_run_that_is_terminated_with_its_workers_exits_143_and_keeps_what_it_e
         "main('run --model demo --data demo --workers 1 --batch-size 4 --tasks VOC2007 --output'.split() + argv[2:])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path / "out")],
+        [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path / "out")],
         capture_output=True,
         text=True,
         timeout=60,

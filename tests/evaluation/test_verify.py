@@ -16,7 +16,7 @@ from mmeb.evaluation import probes
 from mmeb.evaluation.reference import load_reference, save_reference
 from mmeb.evaluation.verify import quick_check, verify_model
 from mmeb.models.base import Batch, EmbeddingModel
-from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.checkpoints.checkpoint import Checkpoint
 
 DIM = 24
 

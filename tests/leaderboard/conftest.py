@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from result_files import write_run
+from support.result_files import write_run
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
 from pathlib import Path
 
 import pytest
-from result_files import NAMES, report, write, write_run
+from support.result_files import NAMES, report, write, write_run
 
 from mmeb.errors import MmebError
-from mmeb.leaderboard import published
 from mmeb.leaderboard.entries import Kind, load_board
 from mmeb.leaderboard.submission import submit
+from mmeb.results import published
 
 
 def test_a_row_says_where_its_numbers_come_from(tmp_path: Path, complete_run: Path) -> None:

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from result_files import NAMES, report, write
+from support.result_files import NAMES, report, write
 
-from mmeb.leaderboard import published
 from mmeb.leaderboard.entries import Board, load_board
 from mmeb.leaderboard.markdown import readme
+from mmeb.results import published
 
 
 @pytest.fixture

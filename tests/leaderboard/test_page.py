@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_files import report, write
+from support.result_files import report, write
 
-from mmeb.leaderboard import published
 from mmeb.leaderboard.entries import load_board
 from mmeb.leaderboard.page import page
+from mmeb.results import published
 
 
 def data_of(text: str) -> dict[str, Any]:

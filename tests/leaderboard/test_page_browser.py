@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_files import NAMES, report, write
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -16,10 +15,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+from support.result_files import NAMES, report, write
 
-from mmeb.leaderboard import published
 from mmeb.leaderboard.entries import load_board
 from mmeb.leaderboard.page import page
+from mmeb.results import published
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")

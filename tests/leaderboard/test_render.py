@@ -3,12 +3,12 @@ import io
 from pathlib import Path
 
 import pytest
-from result_files import NAMES, report, result, write
+from support.result_files import NAMES, report, result, write
 
-from mmeb.leaderboard import published
-from mmeb.leaderboard.aggregate import GROUPS, averages
 from mmeb.leaderboard.entries import load_board
 from mmeb.leaderboard.render import run_table, table_csv
+from mmeb.results import published
+from mmeb.results.averages import GROUPS, averages
 from mmeb.results.schema import RunResult, TaskResult
 
 

@@ -3,16 +3,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from result_files import NAMES, random_ranks, report, result, write, write_run
+from support.result_files import NAMES, random_ranks, report, result, write, write_run
 
 from mmeb.errors import MmebError
-from mmeb.leaderboard.layouts import read
-from mmeb.leaderboard.ranks import load_ranks
-from mmeb.leaderboard.submission import file_stem, submit
-from mmeb.leaderboard.validate import check_files
+from mmeb.leaderboard.submission import submit
+from mmeb.results.layouts import read
 from mmeb.results.ranks import metrics_from_ranks
 from mmeb.results.schema import TaskResult
 from mmeb.results.store import RunFolder
+from mmeb.results.submitted_ranks import load_ranks
+from mmeb.results.text import file_stem
+from mmeb.results.validation import check_files
 
 ODD_NAMES = [
     "org/model",

@@ -6,15 +6,15 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from result_files import report
+from support.result_files import report
 
 from mmeb.errors import MmebError
 from mmeb.leaderboard.entries import Board, to_entry
-from mmeb.leaderboard.layouts import read
 from mmeb.leaderboard.markdown import readme
 from mmeb.leaderboard.page import page
 from mmeb.leaderboard.render import table_csv
-from mmeb.leaderboard.validate import validate
+from mmeb.results.layouts import read
+from mmeb.results.validation import validate
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),

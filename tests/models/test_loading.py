@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 import torch
-from hub import commit_of, serve
 from PIL import Image
 from safetensors.torch import load_file
+from support.hub import commit_of, serve
+from support.paths import GOLDEN
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
-from mmeb.models import memory
-from mmeb.models.registry import load_model
-from mmeb.models.weights import load_state_dict, load_strict
+from mmeb.models.checkpoints.weights import load_state_dict, load_strict
+from mmeb.models.loading import load_model
+from mmeb.runtime import memory
 
-CKPT = Path(__file__).parents[1] / "golden" / "ckpt"
+CKPT = GOLDEN / "ckpt"
 CLIP = "openai/clip-vit-large-patch14"
 LORA = "TIGER-Lab/VLM2Vec-Qwen2VL-2B"
 LORA_BASE = "Qwen/Qwen2-VL-2B-Instruct"

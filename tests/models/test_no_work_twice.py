@@ -2,24 +2,23 @@
 
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from support.paths import GOLDEN
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from mmeb.data.images import FileImage
+from mmeb.data.images.image import FileImage
 from mmeb.data.item import Item
 from mmeb.evaluation.encode import encode
+from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.demo import DemoConfig, DemoModel
-from mmeb.models.registry import load_model
+from mmeb.models.loading import load_model
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 IMAGES = GOLDEN / "data/images"
 DECODERS = {
     "phi3_v": ("phi35v", {}),

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub import commit_of, serve
-from official import write_official
+from support.hub import commit_of, serve
+from support.official import write_official
+from support.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 REPOSITORIES = {
     "TIGER-Lab/VLM2Vec-Full": "phi3_v",
     "TIGER-Lab/VLM2Vec-LoRA": "phi3_v_dora",

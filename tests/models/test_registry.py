@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.entries import DEFAULT_REVISIONS, ENTRIES
 from mmeb.models.registry import ADAPTERS, adapter_class, find_entry
 
-CLIP = Path(__file__).parents[1] / "golden" / "ckpt" / "clip"
+CLIP = GOLDEN / "ckpt" / "clip"
 
 ADAPTER_MODULE = '''
 import torch

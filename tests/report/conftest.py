@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.paths import GOLDEN
 
-from mmeb.data.eval import load_eval
-from mmeb.data.sources import open_source
+from mmeb.data.dataset import load_eval
+from mmeb.data.source import open_source
 from mmeb.evaluation.ranking import rank
 from mmeb.results.ranks import metrics_from_ranks
 from mmeb.results.schema import TaskResult
 from mmeb.results.store import RunFolder
 from mmeb.tasks import get_tasks
 
-DATA = Path(__file__).parents[1] / "golden" / "data"
+DATA = GOLDEN / "data"
 TASKS = "ImageNet-1K,OK-VQA,CIRR,MSCOCO_t2i"
 HOSTILE = """<script>document.title = "taken"</script> "quoted" & عربي 🐈"""
 

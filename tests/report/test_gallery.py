@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from mmeb.data.item import DataSource, EvalDataset, Item, Role
+from mmeb.data.dataset import EvalDataset
+from mmeb.data.item import Item, Role
+from mmeb.data.source import DataSource
 from mmeb.report.gallery import gallery
 from mmeb.results.ranks import Ranks
 

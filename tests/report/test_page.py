@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scored import call
+from support.paths import GOLDEN
+from support.scored import call
 
-from mmeb.data.images import FileImage
+from mmeb.data.images.image import FileImage
 from mmeb.errors import MmebError
 from mmeb.report.page import write_report
 from mmeb.report.thumbnails import thumbnail
 
-DATA = Path(__file__).parents[1] / "golden" / "data"
+DATA = GOLDEN / "data"
 
 
 class Reader(HTMLParser):

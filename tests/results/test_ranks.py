@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
 from mmeb.results.ranks import CUTOFFS, Ranks, hit_at_1_ties_for_model, metrics_from_ranks, read_ranks, write_ranks
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 PEER_NAMES = {
     "hit": "hit_rate",
     "ndcg_linear": "ndcg",

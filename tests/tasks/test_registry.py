@@ -1,14 +1,13 @@
 """The 36 tasks against the real first rows, the published split, and what users type."""
 
 import json
-from pathlib import Path
 
 import pytest
+from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
 from mmeb.tasks import TASKS, MetaTask, Modality, Prompt, Task, get_tasks
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 FIRST_SAMPLES = json.loads((GOLDEN / "first_samples.json").read_text(encoding="utf-8"))["samples"]
 PUBLISHED = json.loads((GOLDEN / "published_split.json").read_text(encoding="utf-8"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import RECIPE, demo_model, lora_model, losses, run, run_elsewhere
+from support.tiny_training import RECIPE, demo_model, lora_model, losses, run, run_elsewhere
 
 import mmeb
 from mmeb.errors import MmebError

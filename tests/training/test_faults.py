@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tiny_training import RECIPE, demo_model, losses, run
+from support.tiny_training import RECIPE, demo_model, losses, run
 
-from mmeb.data.train import open_train
+from mmeb.data.train.dataset import open_train
 from mmeb.errors import MmebError
-from mmeb.evaluation.stop import StoppedError
+from mmeb.runtime.signals import StoppedError
 from mmeb.training import checkpoint
 from mmeb.training.settings import RunSettings
 from mmeb.training.trainer import train

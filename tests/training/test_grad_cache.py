@@ -10,7 +10,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from contrastive_steps import (
+from PIL import Image
+from support.contrastive_steps import (
     Gradients,
     assert_equal_gradients,
     golden_model,
@@ -20,14 +21,13 @@ from contrastive_steps import (
     take_step,
     with_lora,
 )
-from PIL import Image
 from torch import nn
 
 from mmeb.data.item import Item, Role
-from mmeb.data.train import TrainPair
+from mmeb.data.train.dataset import TrainPair
 from mmeb.errors import MmebError
+from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.demo import DemoConfig, DemoModel
 from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step
 from mmeb.training.loss import info_nce

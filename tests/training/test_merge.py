@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.paths import GOLDEN
 
 import mmeb
 from mmeb.errors import MmebError
 from mmeb.evaluation.probes import probes
-from mmeb.models import lora
-from mmeb.models.manifest import MANIFEST
-from mmeb.models.registry import load_model
+from mmeb.models.checkpoints import lora
+from mmeb.models.checkpoints.manifest import MANIFEST
+from mmeb.models.loading import load_model
 from mmeb.training.merge import merge
 
-CKPT = Path(__file__).parents[1] / "golden/ckpt"
+CKPT = GOLDEN / "ckpt"
 ITEMS = [probes()[name] for name in ("text circle", "image rgb", "both")]
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from contrastive_steps import assert_equal_gradients, reference, total_norm
-from process_steps import CASES, Taken, in_processes, take_steps
+from support.contrastive_steps import assert_equal_gradients, reference, total_norm
+from support.process_steps import CASES, Taken, in_processes, take_steps
 
 from mmeb.training.grad_cache import StepOutcome
 

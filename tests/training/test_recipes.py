@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
-from mmeb.models.registry import ADAPTERS, adapter_class, load_model
+from mmeb.models.loading import load_model
+from mmeb.models.registry import ADAPTERS, adapter_class
 from mmeb.training.recipe import LoraSettings, Recipe
 from mmeb.training.recipe_file import from_mapping, read_recipe, to_mapping, to_yaml, with_setting
 from mmeb.training.recipes import RECIPES, find_recipe
 
-CKPT = Path(__file__).parents[1] / "golden/ckpt"
+CKPT = GOLDEN / "ckpt"
 # What the reference tells peft to adapt, in every backbone (VLM2Vec, branch v1, src/arguments.py).
 REFERENCE_TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj", "k_proj", "q_proj", "out_proj", "v_proj"]
 

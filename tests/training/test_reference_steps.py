@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
-from contrastive_steps import (
-    GOLDEN,
+from support.contrastive_steps import (
     Gradients,
     golden_model,
     golden_pairs,
@@ -18,10 +17,11 @@ from contrastive_steps import (
     take_step,
     total_norm,
 )
+from support.paths import GOLDEN
 from torch.nn.utils import clip_grad_norm_
 from transformers import get_linear_schedule_with_warmup
 
-from mmeb.data.train import TrainPair
+from mmeb.data.train.dataset import TrainPair
 from mmeb.models.base import EmbeddingModel
 from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step

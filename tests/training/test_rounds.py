@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmeb.evaluation.batching import BatchLimit
+from mmeb.runtime.batching import BatchLimit
 from mmeb.training.rounds import Planned, plan_rounds
 
 COSTS = np.array([9, 8, 7, 6, 5, 4, 30, 20, 10])

@@ -12,12 +12,13 @@ import torch
 from huggingface_hub import ModelCard
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from support.paths import GOLDEN
 
 import mmeb
 from mmeb.errors import MmebError
 from mmeb.evaluation.probes import probes
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.registry import load_model
+from mmeb.models.loading import load_model
 from mmeb.training.card import model_card
 from mmeb.training.recipe import LoraSettings, Recipe
 from mmeb.training.recipes import find_recipe
@@ -25,7 +26,7 @@ from mmeb.training.run import prepare, run
 from mmeb.training.settings import RunSettings
 from mmeb.training.start import own_device, start_model
 
-CKPT = Path(__file__).parents[1] / "golden/ckpt"
+CKPT = GOLDEN / "ckpt"
 ITEMS = [probes()[name] for name in ("text circle", "image rgb", "image palette", "both")]
 FOLDERS = {"phi35v": "phi3_v", "qwen2-vl": "qwen2_vl", "llava-next": "llava_next", "clip": "clip"}
 LORA = LoraSettings(("q_proj", "v_proj"), rank=2, alpha=8)

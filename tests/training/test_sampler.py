@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mmeb.data.train import open_train
+from mmeb.data.train.dataset import open_train
 from mmeb.errors import MmebError
 from mmeb.training.sampler import BatchSampler, Draw
 

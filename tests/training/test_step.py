@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from contrastive_steps import golden_pairs, item, make_step
+from support.contrastive_steps import golden_pairs, item, make_step
 
 from mmeb.data.item import Item, Role
-from mmeb.data.train import TrainPair
-from mmeb.models.demo import DemoConfig, DemoModel
+from mmeb.data.train.dataset import TrainPair
+from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import Draw
 from mmeb.training.step import StepPlan, StepPlans, hash_seed, pair_up

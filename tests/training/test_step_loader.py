@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from contrastive_steps import golden_pairs, item, make_step, whole_draw
+from support.contrastive_steps import golden_pairs, item, make_step, whole_draw
 
 from mmeb.data.item import Item, Role
-from mmeb.data.train import TrainPair
+from mmeb.data.train.dataset import TrainPair
 from mmeb.errors import MmebError
-from mmeb.models.demo import DemoConfig, DemoModel
+from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.training.recipe import Recipe
 from mmeb.training.step import SubBatch
 from mmeb.training.step_loader import StepLoader

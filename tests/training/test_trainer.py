@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import RECIPE, demo_model, lora_model, losses, run, run_elsewhere
+from support.tiny_training import RECIPE, demo_model, lora_model, losses, run, run_elsewhere
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 

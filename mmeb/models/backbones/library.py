@@ -10,9 +10,9 @@ from transformers import BaseImageProcessor, PreTrainedModel
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.base import Backbone, EncodedImage, EncodedRow
-from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.processors import image_policy, load_tokenizer
-from mmeb.models.weights import POSITION_IDS, load_pretrained, read_config
+from mmeb.models.checkpoints.checkpoint import Checkpoint
+from mmeb.models.checkpoints.processors import image_policy, load_tokenizer
+from mmeb.models.checkpoints.weights import POSITION_IDS, load_pretrained, read_config
 from mmeb.tasks import PLACEHOLDER
 
 NOT_LOADED = ("lm_head.weight", *POSITION_IDS)  # pooling needs no logits

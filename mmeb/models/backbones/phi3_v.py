@@ -11,7 +11,7 @@ from mmeb.models.backbones.base import Backbone, EncodedImage, EncodedRow
 from mmeb.models.backbones.phi3_v_image import TOKENS_PER_CROP, crop_grid, make_crops, n_image_tokens, token_layout
 from mmeb.models.backbones.phi3_v_load import load_module, load_tokenizer, read_config
 from mmeb.models.backbones.phi3_v_module import Phi3VModule
-from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.checkpoints.checkpoint import Checkpoint
 from mmeb.tasks import PLACEHOLDER
 
 IMAGE_ID = -1  # what the published processor writes where a feature of the image goes

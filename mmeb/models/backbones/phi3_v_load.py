@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.phi3_v_module import Phi3VModule
-from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.weights import POSITION_IDS, check_type, load_state_dict, load_strict
+from mmeb.models.checkpoints.checkpoint import Checkpoint
+from mmeb.models.checkpoints.weights import POSITION_IDS, check_type, load_state_dict, load_strict
 
 EMBEDDINGS = "model.embed_tokens.weight"
 EMBEDDINGS_ALIAS = "model.vision_embed_tokens.wte.weight"  # checkpoints have either of the two, or both

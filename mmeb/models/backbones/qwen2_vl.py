@@ -13,7 +13,7 @@ from mmeb.errors import MmebError
 from mmeb.models.backbones.base import EncodedRow, put_features
 from mmeb.models.backbones.library import LibraryBackbone
 from mmeb.models.base import Batch
-from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.checkpoints.checkpoint import Checkpoint
 
 # Module names that saved adapters carry → today's, `base_model.model.` taken off.
 RENAMES = (("model.", ""), ("model.", "language_model."))

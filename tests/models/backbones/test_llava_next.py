@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
+from mmeb.models.adapters.pooling import last_token
 from mmeb.models.backbones.base import EncodedRow
 from mmeb.models.backbones.llava_next import LlavaNextBackbone
-from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.pooling import last_token
+from mmeb.models.checkpoints.checkpoint import Checkpoint
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 CHECKPOINT = Checkpoint("tiny", "tiny", GOLDEN / "ckpt/llava_next")
 SIDES = {"high": 1344, "low": 128, "none": None}
 SENTENCE = "A red dog runs near the old house in the park. "

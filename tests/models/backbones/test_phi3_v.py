@@ -9,15 +9,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
-from mmeb.models import lora
+from mmeb.models.adapters.pooling import last_token
 from mmeb.models.backbones.base import EncodedRow
 from mmeb.models.backbones.phi3_v import Phi3VBackbone
-from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.pooling import last_token
+from mmeb.models.checkpoints import lora
+from mmeb.models.checkpoints.checkpoint import Checkpoint
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 IMAGES = GOLDEN / "data/images"
 CHECKPOINT = Checkpoint("tiny", "tiny", GOLDEN / "ckpt/phi3_v")
 SENTENCE = "A red dog runs near the old house in the park. "

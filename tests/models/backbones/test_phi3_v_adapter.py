@@ -1,19 +1,18 @@
 """The phi35v adapter, from a folder to unit vectors."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.paths import GOLDEN
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.registry import load_model
+from mmeb.models.loading import load_model
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 IMAGES = GOLDEN / "data/images"
 OFFICIAL = GOLDEN / "ckpt/phi3_v"
 PROMPT = "<|image_1|>\nRepresent the given image.\n"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.paths import GOLDEN
 
 from mmeb.models.backbones.phi3_v_image import (
     GLOBAL_SEPARATOR,
@@ -18,7 +19,6 @@ from mmeb.models.backbones.phi3_v_image import (
     token_layout,
 )
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 IMAGES = GOLDEN / "data/images"
 ODD_SIZES = [(1, 1), (10_000, 10), (10, 10_000), (10_000, 1), (336, 336), (337, 336), (3000, 2999)]
 

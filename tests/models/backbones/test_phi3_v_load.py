@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.paths import GOLDEN
 from torch import Tensor
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.phi3_v import Phi3VBackbone
-from mmeb.models.checkpoint import Checkpoint
+from mmeb.models.checkpoints.checkpoint import Checkpoint
 
-OFFICIAL = Path(__file__).parents[2] / "golden/ckpt/phi3_v"
+OFFICIAL = GOLDEN / "ckpt/phi3_v"
 EMBEDDINGS, ALIAS = "model.embed_tokens.weight", "model.vision_embed_tokens.wte.weight"
 TOWER = "model.vision_embed_tokens.img_processor.vision_model"
 

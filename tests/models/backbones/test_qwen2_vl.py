@@ -2,21 +2,20 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from support.paths import GOLDEN
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2VLImageProcessorPil, Qwen2VLModel
 
+from mmeb.models.adapters.pooling import last_token
 from mmeb.models.backbones.base import EncodedRow
 from mmeb.models.backbones.qwen2_vl import Positions, Qwen2VLBackbone, Qwen25VLBackbone
-from mmeb.models.checkpoint import Checkpoint
-from mmeb.models.pooling import last_token
+from mmeb.models.checkpoints.checkpoint import Checkpoint
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 CHECKPOINT = Checkpoint("tiny", "tiny", GOLDEN / "ckpt/qwen2_vl")
 SIDES = {"high": 1344, "low": 128, "none": None}
 SENTENCE = "A red dog runs near the old house in the park. "

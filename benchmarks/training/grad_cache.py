@@ -1,0 +1,97 @@
+"""What GradCache costs beside the passes through the model that it must make.
+
+A step over one prepared batch, against a bare loop over the same sub-batches that knows the gradient already: a forward
+pass without gradient, a forward pass with, a backward pass. `overhead` compares a step with the passes that it makes
+itself (the last sub-batch goes through the model once only), `with two each` with two forward passes for every
+sub-batch, as GradCache is usually written. Both take turns, and the median over the turns is shown.
+
+    python -m benchmarks.training.grad_cache [--json FILE]
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from benchmarks.support.figures import json_option, show
+from benchmarks.support.training_pairs import first_step, recipe_of, start, write_model, write_pairs
+from mmeb.models.base import EmbeddingModel
+from mmeb.training.embedder import Embedder
+from mmeb.training.grad_cache import contrastive_step
+from mmeb.training.step import StepBatch
+
+MODELS = ("clip/tiny", "clip/small", "demo-vlm", "qwen2-vl/small")
+
+
+def bare_loop(model: EmbeddingModel, step: StepBatch, gradient: Tensor, *, twice_each: bool) -> None:
+    """The passes alone; `gradient` is (n_items, dim)."""
+    subs = [sub for subs in step.rounds for sub in subs]
+    with torch.no_grad():
+        for sub in subs if twice_each else subs[:-1]:
+            model.embed(sub.batch)
+    for sub in subs:
+        torch.autograd.backward(model.embed(sub.batch), gradient[torch.from_numpy(sub.positions)])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def measure(
+    adapter: str, model: Path, pairs: Path, batch_size: int, sub_batch_size: int, turns: int
+) -> dict[str, float]:
+    recipe = recipe_of(adapter, model, batch_size, sub_batch_size)
+    embedding_model, subsets = start(recipe, pairs)
+    embedder, accelerator = Embedder(embedding_model).train(), Accelerator(cpu=True)
+    step = first_step(embedding_model, subsets, recipe)
+    step = replace(step, rounds=list(step.rounds))  # prepared, for all turns
+    gradient = torch.randn(step.plan.pairing.n_items, embedding_model.dim)
+    ways: dict[str, Callable[[], object]] = {
+        "step s": lambda: contrastive_step(embedder, step, recipe, accelerator),
+        "its passes s": lambda: bare_loop(embedding_model, step, gradient, twice_each=False),
+        "two passes each s": lambda: bare_loop(embedding_model, step, gradient, twice_each=True),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(turns + 1):  # the first warms up
+        for name, way in ways.items():
+            embedder.zero_grad()
+            took = seconds(way)
+            if turn:
+                taken[name].append(took)
+    medians = {name: statistics.median(each) for name, each in taken.items()}
+    ours, own, both = medians.values()
+    return {
+        "sub-batches": len(step.plan.rounds),
+        **medians,
+        "overhead %": 100 * (ours / own - 1),
+        "with two each %": 100 * (ours / both - 1),
+    }
+
+
+@click.command(help=__doc__)
+@json_option
+@click.option("--batch-size", default=64, show_default=True, help="Pairs in the batch.")
+@click.option("--sub-batch-size", default=16, show_default=True, help="Items in a sub-batch.")
+@click.option("--turns", default=7, show_default=True)
+@click.option("--models", default=",".join(MODELS), show_default=True)
+def main(json_file: Path | None, batch_size: int, sub_batch_size: int, turns: int, models: str) -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        pairs = write_pairs(Path(temporary), batch_size)
+        for name in models.split(","):
+            adapter, folder = write_model(Path(temporary), name)
+            rows.append({"model": name, **measure(adapter, folder, pairs, batch_size, sub_batch_size, turns)})
+    show(rows, json_file)
+
+
+if __name__ == "__main__":
+    main()

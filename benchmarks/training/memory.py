@@ -1,0 +1,96 @@
+"""Peak memory of one training step against the global batch, with GradCache and without.
+
+Each point is a process of its own that prepares a batch of pairs (a photograph, a text) and takes one step of AdamW
+over all weights in float32: with GradCache in sub-batches of a fixed size, and without, the whole batch's graph kept.
+`inputs GiB` is what the batch itself takes, its preprocessed pixels above all, which grow with the batch in both; with
+GradCache they are kept for the second forward pass up to a bound, and prepared again beyond.
+
+    python -m benchmarks.training.memory [--batches 16,64,256,1024] [--json FILE]
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+from accelerate import Accelerator
+
+from benchmarks.support.figures import json_option, show
+from benchmarks.support.peak_memory import watch
+from benchmarks.support.training_pairs import first_step, input_bytes, recipe_of, start, write_model, write_pairs
+from mmeb.training.embedder import Embedder
+from mmeb.training.grad_cache import contrastive_step
+from mmeb.training.step import SubBatch
+
+MODELS = ("clip/tiny", "demo-vlm")
+
+
+def take_step(adapter: str, model: Path, pairs: Path, batch_size: int, sub_batch_size: int | None) -> None:
+    recipe = recipe_of(adapter, model, batch_size, sub_batch_size)
+    embedding_model, subsets = start(recipe, pairs)
+    embedder = Embedder(embedding_model).train()
+    optimizer = torch.optim.AdamW(embedder.parameters(), recipe.learning_rate)
+    step = first_step(embedding_model, subsets, recipe)
+    sizes: list[int] = []
+
+    def weighed() -> Iterator[list[SubBatch]]:
+        for subs in step.rounds:
+            sizes.append(input_bytes(subs))
+            yield subs
+
+    started = time.perf_counter()
+    contrastive_step(embedder, replace(step, rounds=weighed()), recipe, Accelerator(cpu=True))
+    optimizer.step()
+    print(json.dumps({"seconds": time.perf_counter() - started, "inputs": sum(sizes)}))
+
+
+@click.command(help=__doc__)
+@json_option
+@click.option("--batches", default="16,64,256,1024", show_default=True, help="Pairs in a batch.")
+@click.option("--sub-batches", default="16,0", show_default=True, help="Items in a sub-batch; 0 is without GradCache.")
+@click.option("--models", default=",".join(MODELS), show_default=True)
+@click.option("--run", nargs=5, type=(str, Path, Path, int, int), hidden=True)
+def main(
+    json_file: Path | None,
+    batches: str,
+    sub_batches: str,
+    models: str,
+    run: tuple[str, Path, Path, int, int] | None,
+) -> None:
+    if run is not None:
+        adapter, folder, pairs, size, sub_batch = run
+        take_step(adapter, folder, pairs, size, sub_batch or None)
+        return
+    sizes = [int(part) for part in batches.split(",")]
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        pairs = write_pairs(Path(temporary), max(sizes))
+        for name in models.split(","):
+            adapter, folder = write_model(Path(temporary), name)
+            for sub_batch in map(int, sub_batches.split(",")):
+                for size in sizes:
+                    arguments = [adapter, folder, pairs, size, sub_batch]
+                    watched = watch([sys.executable, "-m", "benchmarks.training.memory", "--run", *map(str, arguments)])
+                    said = json.loads(watched.output.splitlines()[-1])
+                    inputs = said["inputs"] / 2**30
+                    rows.append(
+                        {
+                            "model": name,
+                            "GradCache": f"sub-batches of {sub_batch}" if sub_batch else "off",
+                            "batch": size,
+                            "peak GiB": watched.gib,
+                            "inputs GiB": inputs,
+                            "peak less inputs GiB": watched.gib - inputs,
+                            "step s": said["seconds"],
+                        }
+                    )
+    show(rows, json_file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Evaluation images among training images, found by content: names and folders tell nothing."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mmeb.data.checks.signature import NEAR_BITS, Hash, Signature, distance, sign
+from mmeb.data.dataset import source_of
+from mmeb.data.images.image import ImageRef
+from mmeb.data.rows import read_rows
+from mmeb.data.source import Source
+from mmeb.data.train.dataset import TrainSubset
+from mmeb.errors import MmebError
+from mmeb.runtime.chunks import in_processes
+from mmeb.tasks import Task
+
+
+class Match(StrEnum):
+    """What two files have in common; the strongest that holds."""
+
+    BYTES = "bytes"
+    PIXELS = "pixels"
+    NEAR = "near"
+
+
+@dataclass(frozen=True, order=True)
+class Leak:
+    """An evaluation image that is also a training image. `bits` is how far apart their hashes are, of 256."""
+
+    task: str
+    image: str
+    subset: str
+    train_image: str
+    match: Match
+    bits: int = 0
+
+
+@dataclass(frozen=True)
+class LeakageReport:
+    """`images` by task and `train_images` were compared; `unreadable` are sentences on those that could not be."""
+
+    images: dict[str, int]
+    train_images: int
+    leaks: tuple[Leak, ...]
+    unreadable: tuple[str, ...]
+
+
+def find_leakage(
+    train: Sequence[TrainSubset],
+    tasks: Sequence[Task],
+    source: Source,
+    *,
+    exact: bool = False,
+    workers: int | None = None,
+    progress: bool = False,
+) -> LeakageReport:
+    """Compare every image of the training subsets with every image of the tasks.
+
+    Found are files with the same bytes, other files with the same pixels and, unless `exact`, images that look the same
+    after recompression and resizing. Crops, mirror images and changed colours are not found. `workers` processes
+    decode (None: one per core; 0: this one). Memory grows with the evaluation images only, by about 1 kB each.
+    """
+    named = [(task.name, path, image) for task in tasks for path, image in _task_images(task, source)]
+    signer = _Signer([image for *_, image in named])
+    signed: list[Signature | str] = []
+    for part in in_processes(signer, len(named), workers, label="evaluation", progress=progress):
+        signed += part
+    found = [
+        (task, path, signature)
+        for (task, path, _), signature in zip(named, signed, strict=True)
+        if isinstance(signature, Signature)
+    ]
+    unreadable = [signature for signature in signed if isinstance(signature, str)]
+    known = _Known.of(found, exact=exact)
+    leaks: list[Leak] = []
+    count = 0
+    for subset in train:
+        paths = _paths(subset)
+        if len(paths):
+            subset.images.find(paths[0].as_py(), subset.name)  # opens the archive once for all processes
+        searcher = _Searcher(subset, paths, known)
+        for found_here, unread in in_processes(searcher, len(paths), workers, label=subset.name, progress=progress):
+            leaks += found_here
+            unreadable += unread
+        count += len(paths)
+    images = {task.name: sum(name == task.name for name, _, _ in found) for task in tasks}
+    return LeakageReport(images, count, tuple(sorted(leaks)), tuple(unreadable))
+
+
+def _task_images(task: Task, source: Source) -> list[tuple[str, ImageRef]]:
+    """The images that a task's rows name, each path once."""
+    source = source_of(task, source)
+    rows = read_rows(source.row_files(task), task)
+    paths = sorted({path for side in (rows.query, rows.candidate) for path in side.used_paths() if path})
+    return [(path, source.image(path, task.name)) for path in paths]
+
+
+def _paths(subset: TrainSubset) -> Any:
+    """The image paths that a subset's rows name, each once, as an arrow array."""
+    rows = subset.rows
+    paths = pa.concat_arrays([side.paths for side in (rows.query, rows.positive, rows.negative)]).unique()
+    return paths.filter(pc.not_equal(paths, ""))
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """The evaluation images by what they may share with a training image."""
+
+    names: list[tuple[str, str]]  # task and path
+    by_file: dict[bytes, list[int]]
+    by_pixels: dict[bytes, list[int]]
+    hashes: Hash  # (4, n), of those with structure
+    hashed: NDArray[np.int64]  # (n,), which those are
+    blocks: NDArray[np.uint8]  # (n, 16, 16, 3), theirs
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[str, str, Signature]], *, exact: bool) -> "_Known":
+        by_file, by_pixels = defaultdict(list), defaultdict(list)
+        for number, (_, _, signature) in enumerate(found):
+            by_file[signature.file].append(number)
+            by_pixels[signature.pixels].append(number)
+        pairs = [
+            (number, signature.perceptual, signature.blocks)
+            for number, (_, _, signature) in enumerate(found)
+            if signature.perceptual is not None and not exact
+        ]
+        return cls(
+            [(task, path) for task, path, _ in found],
+            dict(by_file),
+            dict(by_pixels),
+            np.array([perceptual for _, perceptual, _ in pairs], np.uint64).reshape(-1, 4).T.copy(),
+            np.array([number for number, _, _ in pairs], np.int64),
+            np.array([blocks for _, _, blocks in pairs], np.uint8).reshape(-1, 16, 16, 3),
+        )
+
+    def matches(self, signature: Signature) -> dict[int, tuple[Match, int]]:
+        """The evaluation images that an image equals, each with the strongest match and the distance in bits."""
+        found: dict[int, tuple[Match, int]] = {}
+        if signature.perceptual is not None:
+            bits = distance(signature.perceptual, self.hashes)
+            for row in np.flatnonzero(bits <= NEAR_BITS).tolist():
+                if signature.looks_like(self.blocks[row]):
+                    found[int(self.hashed[row])] = (Match.NEAR, int(bits[row]))
+        found.update((number, (Match.PIXELS, 0)) for number in self.by_pixels.get(signature.pixels, ()))
+        found.update((number, (Match.BYTES, 0)) for number in self.by_file.get(signature.file, ()))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Signer:
+    """Signs a range of the evaluation images; a sentence stands for one that can't be read."""
+
+    images: Sequence[ImageRef]
+
+    def __call__(self, numbers: range) -> list[Signature | str]:
+        return [_try_to_sign(self.images[number]) for number in numbers]
+
+
+@dataclass(frozen=True, eq=False)
+class _Searcher:
+    """Looks for a range of a subset's images among the evaluation images."""
+
+    subset: TrainSubset
+    paths: Any
+    known: _Known
+
+    def __call__(self, numbers: range) -> tuple[list[Leak], list[str]]:
+        """The leaks, and sentences on what can't be read."""
+        leaks, unreadable = [], []
+        for number in numbers:
+            path = self.paths[number].as_py()
+            signature = _try_to_sign(self.subset.images.find(path, self.subset.name))
+            if isinstance(signature, str):
+                unreadable.append(signature)
+                continue
+            for other, (match, bits) in self.known.matches(signature).items():
+                leaks.append(Leak(*self.known.names[other], self.subset.name, path, match, bits))
+        return leaks, unreadable
+
+
+def _try_to_sign(image: ImageRef) -> Signature | str:
+    try:
+        return sign(image)
+    except MmebError as error:
+        return str(error)

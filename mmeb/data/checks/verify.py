@@ -1,0 +1,69 @@
+"""Check that a task's data is whole: every image there, no candidate twice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from mmeb.data.dataset import source_of
+from mmeb.data.images.image import ImageRef
+from mmeb.data.rows import read_rows
+from mmeb.data.source import Source
+from mmeb.errors import MmebError
+from mmeb.tasks import Task
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in one subset.
+
+    `error` is the sentence on rows that can't be read, everything else is then empty. `missing` and `broken` are image
+    paths. `duplicates` counts rows that list some candidate twice, `copies` those that list the ground truth again.
+    """
+
+    task: str
+    rows: int = 0
+    candidates: tuple[int, int] = (0, 0)  # of the rows with the fewest and with the most
+    images: int = 0
+    duplicates: int = 0
+    copies: int = 0
+    missing: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    error: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.missing or self.broken or self.error)
+
+
+def verify(task: Task, source: Source, *, decode: bool = False) -> Report:
+    """Look for every image that the rows name; with `decode`, open each as well."""
+    try:
+        source = source_of(task, source)
+        rows = read_rows(source.row_files(task), task)
+        named = sorted({path for side in (rows.query, rows.candidate) for path in side.used_paths() if path})
+        found = {path: source.images.find(path, task.name) for path in named}
+    except MmebError as error:
+        return Report(task.name, error=str(error))
+    ids = rows.as_matrix(rows.candidate.pairs())
+    ordered = np.sort(ids, axis=1)
+    images = [image for image in found.values() if image is not None]
+    broken = [image.key for image in tqdm(images, desc=task.name, disable=None) if not _opens(image)] if decode else []
+    return Report(
+        task=task.name,
+        rows=len(rows.lengths),
+        candidates=(int(rows.lengths.min()), int(rows.lengths.max())),
+        images=len(named),
+        duplicates=int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1).sum()),
+        copies=int((ids[:, 1:] == ids[:, :1]).any(axis=1).sum()),
+        missing=tuple(path for path, image in found.items() if image is None),
+        broken=tuple(broken),
+    )
+
+
+def _opens(image: ImageRef) -> bool:
+    try:
+        image.decode()
+    except MmebError:
+        return False
+    return True

@@ -1,0 +1,214 @@
+"""The rows of a task as the unique items that are to be embedded, and who is ranked against whom."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmeb.data.images.archives import is_archive
+from mmeb.data.images.image import ImageRef
+from mmeb.data.images.store import ImageStore, canonical
+from mmeb.data.item import Item, Role
+from mmeb.data.rows import Codes, Side, factorize, read_rows
+from mmeb.data.source import DataSource, Source
+from mmeb.errors import MmebError
+from mmeb.tasks import Task
+
+
+@dataclass(frozen=True)
+class EvalDataset:
+    """The unique items of one task and who is ranked against whom.
+
+    `query_ids` is int32 (n_rows,), indices into `queries`. `candidate_ids` is int32 (n_rows, width), indices into
+    `candidates`, padded with -1 behind a row's last candidate; column 0 is the ground truth. `fingerprint` is a hash
+    over the content of the rows and the bytes of the images' names, so that equal data has an equal fingerprint
+    wherever it lies. `notes` are plain sentences on oddities of the data, for the result's provenance.
+    """
+
+    task: str
+    queries: list[Item]
+    candidates: list[Item]
+    query_ids: NDArray[np.int32]
+    candidate_ids: NDArray[np.int32]
+    source: DataSource
+    fingerprint: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.query_ids)
+
+    def head(self, n_rows: int) -> "EvalDataset":
+        """The first `n_rows` rows, with the items that they use and a note that says so (`--limit`)."""
+        if n_rows >= self.n_rows:
+            return self
+        queries, query_ids = _used(self.queries, self.query_ids[:n_rows])
+        candidates, candidate_ids = _used(self.candidates, self.candidate_ids[:n_rows])
+        return replace(
+            self,
+            queries=queries,
+            candidates=candidates,
+            query_ids=query_ids,
+            candidate_ids=candidate_ids,
+            fingerprint=f"{self.fingerprint}:{n_rows}",
+            notes=[*self.notes, f"only the first {n_rows} of {self.n_rows} rows were used"],
+        )
+
+
+def _used(items: list[Item], ids: NDArray[np.int32]) -> tuple[list[Item], NDArray[np.int32]]:
+    """The items that `ids` name, and `ids` renumbered to them; -1 stays."""
+    kept = np.unique(ids[ids >= 0])
+    renumbered = np.searchsorted(kept, ids).astype(np.int32)
+    return [items[position] for position in kept], np.where(ids < 0, np.int32(-1), renumbered)
+
+
+def load_eval(task: Task, source: Source) -> EvalDataset:
+    """A task's data: the benchmark's from `source`, a user's own from the files that the task names.
+
+    Raises MmebError, naming task, row and file, for rows that are not as they should be and for images that are missing
+    or leave their folder.
+    """
+    source = source_of(task, source)
+    rows = read_rows(source.row_files(task), task)
+    queries = _unique(task, rows.query, Role.QUERY, source, lambda position: position)
+    candidates = _unique(task, rows.candidate, Role.CANDIDATE, source, rows.row_of)
+    candidate_ids = rows.as_matrix(candidates.ids)
+    return EvalDataset(
+        task=task.name,
+        queries=queries.items,
+        candidates=candidates.items,
+        query_ids=queries.ids,
+        candidate_ids=candidate_ids,
+        source=source.describe(),
+        fingerprint=_fingerprint(queries, candidates, candidate_ids),
+        notes=_notes(task, queries, candidates, candidate_ids),
+    )
+
+
+def source_of(task: Task, source: Source) -> Source:
+    """Where a task's rows and images are: `source` for the benchmark's tasks, its own files for a user's."""
+    return source if task.rows is None else OwnTaskSource(task.rows, task.images or task.rows.parent)
+
+
+@dataclass(frozen=True)
+class OwnTaskSource(Source):
+    """The rows file of a user's own task, and the folder or archive of its images."""
+
+    rows: Path
+    place: Path
+
+    def describe(self) -> DataSource:
+        return DataSource("folder", str(self.rows.resolve()))
+
+    def row_files(self, task: Task) -> list[Path]:
+        return [self.rows]
+
+    @cached_property
+    def images(self) -> ImageStore:
+        if self.place.is_dir():
+            return ImageStore.within([self.place])
+        if is_archive(self.place):
+            return ImageStore([], [self.place])
+        raise MmebError(f"The images {self.place} are neither a folder nor a zip or tar.")
+
+
+@dataclass(frozen=True)
+class _Unique:
+    """Distinct items in the order in which they first appear, `names` of their images, and the `ids` (n,) of all."""
+
+    items: list[Item]
+    names: list[str]
+    ids: Codes
+
+
+def _unique(task: Task, side: Side, role: Role, source: Source, row_of: Callable[[int], int]) -> _Unique:
+    plain_names = [canonical(path) for path in side.paths]
+    used, first = _first_positions(side.path_codes)
+    images: dict[int, ImageRef | None] = {}
+    known: dict[ImageRef, int] = {}
+    merged = np.arange(len(side.paths), dtype=np.int64)  # two paths of one image become one
+    for code, position in zip(used, first, strict=True):
+        path = side.paths[code]
+        image = source.image(path, f"{task.name}, row {row_of(position)}") if path else None
+        merged[code] = known.setdefault(image, code) if image is not None else code
+        images[code] = image
+    ids, pairs = factorize(side.prompt_codes.astype(np.int64) * len(side.paths) + merged[side.path_codes])
+    unique: dict[Item, int] = {}
+    item_of, names = [], []
+    for pair in pairs.tolist():
+        prompt, code = divmod(pair, len(side.paths))
+        try:
+            item = Item.from_prompt(side.prompts[prompt], images[code], role)
+        except MmebError as error:
+            position = int(np.argmax(side.prompt_codes == prompt))
+            raise MmebError(f"{task.name}, row {row_of(position)}: {error}") from None
+        if item not in unique:  # a prompt that was given its placeholder may equal one that had it
+            names.append(plain_names[code])
+        item_of.append(unique.setdefault(item, len(unique)))
+    return _Unique(list(unique), names, np.array(item_of, np.int32)[ids])
+
+
+def _first_positions(codes: Codes) -> tuple[list[int], list[int]]:
+    """The distinct codes in the order in which they first appear, and where that is."""
+    first = np.full(int(codes.max()) + 1, -1, np.int64)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+    used = np.flatnonzero(first >= 0)
+    used = used[np.argsort(first[used])]
+    return used.tolist(), first[used].tolist()
+
+
+def _fingerprint(queries: _Unique, candidates: _Unique, candidate_ids: Codes) -> str:
+    """SHA-256 over the rows' strings and image names; the same wherever the data lies, and in whatever files."""
+    digest = hashlib.sha256()
+    for side in (queries, candidates):
+        strings = [(item.prompt, name) for item, name in zip(side.items, side.names, strict=True)]
+        digest.update(json.dumps(strings).encode())
+    digest.update(np.array(candidate_ids.shape, "<i8").tobytes())
+    digest.update(queries.ids.astype("<i4").tobytes())
+    digest.update(candidate_ids.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def _notes(task: Task, queries: _Unique, candidates: _Unique, candidate_ids: Codes) -> list[str]:
+    """Sentences on what is odd in the data, none where nothing is."""
+    copies = int(((candidate_ids[:, 1:] == candidate_ids[:, :1]).any(axis=1)).sum())
+    found = {
+        "{n} of {of} unique queries have another instruction than the registry's": (
+            queries,
+            lambda item: item.instruction != task.query_instruction,
+        ),
+        "{n} of {of} unique candidates have another instruction than the registry's": (
+            candidates,
+            lambda item: item.instruction != task.target_instruction,
+        ),
+        "{n} of {of} unique queries have no image, although the task's have": (
+            queries,
+            lambda item: item.image is None and task.query.has_image,
+        ),
+        "{n} of {of} unique candidates have no image, although the task's have": (
+            candidates,
+            lambda item: item.image is None and task.target.has_image,
+        ),
+        "{n} of {of} unique queries are an instruction without text or image": (
+            queries,
+            lambda item: item.image is None and not item.text.strip(),
+        ),
+        "{n} of {of} unique candidates are empty": (
+            candidates,
+            lambda item: item.image is None and not item.text.strip(),
+        ),
+    }
+    notes = []
+    for sentence, (side, is_odd) in found.items():
+        if count := sum(map(is_odd, side.items)):
+            notes.append(sentence.format(n=count, of=len(side.items)))
+    if copies:
+        notes.append(
+            f"{copies} of {len(candidate_ids)} rows list a copy of the ground truth among the other candidates"
+        )
+    return notes

@@ -1,0 +1,153 @@
+"""Training data as pairs of Items, made when they are asked for."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import overload
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mmeb.data.item import Item, Role
+from mmeb.data.source import DataSource
+from mmeb.data.train.images import TrainImages
+from mmeb.data.train.rows import TrainRows, read_train_rows
+from mmeb.data.train.source import open_train_sources
+from mmeb.data.train.subsets import TrainSource, check_split, choose_subsets
+from mmeb.errors import MmebError
+from mmeb.tasks import Prompt
+from mmeb.tasks.train_subsets import SPLITS, TRAIN_SUBSETS, instructions
+
+__all__ = ["SPLITS", "TRAIN_SUBSETS", "TrainPair", "TrainSubset", "open_train"]
+
+
+@dataclass(frozen=True)
+class TrainPair:
+    """A query, the candidates that answer it (mostly one), and candidates that don't (none where the row has none)."""
+
+    query: Item
+    positives: tuple[Item, ...]
+    negatives: tuple[Item, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TrainSubset(Sequence[TrainPair]):
+    """The pairs of one subset. It holds columns of strings, and is cheap to fork and to pickle.
+
+    `rows` are those that the cap left. `skipped` counts rows without query or positive that were left out. An image
+    that is missing or broken raises MmebError, naming subset, row and file, when it is read.
+    """
+
+    name: str
+    rows: TrainRows
+    images: TrainImages
+    source: DataSource
+    instructions: tuple[str, str] = ("", "")  # of queries and of targets
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, row: int) -> TrainPair: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[TrainPair]: ...
+    def __getitem__(self, row: int | slice) -> TrainPair | list[TrainPair]:
+        if isinstance(row, slice):
+            return [self[position] for position in range(*row.indices(len(self)))]
+        row = range(len(self))[operator.index(row)]
+        origin = self.origin(row)
+        ((text, path),) = self.rows.query.row(row)
+        return TrainPair(
+            self._item(text, path, Role.QUERY, origin),
+            tuple(self._item(text, path, Role.CANDIDATE, origin) for text, path in self.rows.positive.row(row)),
+            tuple(self._item(text, path, Role.CANDIDATE, origin) for text, path in self.rows.negative.row(row)),
+        )
+
+    def _item(self, text: str, path: str, role: Role, origin: str) -> Item:
+        image = self.images.find(path, origin) if path else None
+        try:
+            return Item.from_prompt(Prompt.parse(text, self.instructions[role is Role.CANDIDATE]), image, role)
+        except MmebError as error:
+            raise MmebError(f"{origin}: {error}") from None
+
+    def origin(self, row: int) -> str:
+        """What to call a row in a message, by its number in the data: `A-OKVQA, row 17`."""
+        return f"{self.name}, row {self.rows.numbers[row]}"
+
+    @property
+    def target_ids(self) -> NDArray[np.int64]:
+        """(n_rows,), equal where the first positives are equal in text and image path."""
+        return self.rows.target_ids
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over the rows' content, cap included."""
+        return self.rows.fingerprint
+
+
+def open_train(
+    data: str | Path,
+    subsets: Sequence[str] = ("all",),
+    *,
+    split: str = "original",
+    limit: int | None = None,
+    seed: int = 0,
+    revision: str | None = None,
+    offline: bool = False,
+    skip_bad_rows: bool = False,
+) -> list[TrainSubset]:
+    """Open training data: `hub`, `demo`, a folder that holds MMEB-train, one's own files, or several by commas.
+
+    `subsets` are names, or `all` of those that the data has. `limit` takes that many rows of a subset by chance, the
+    same ones for the same seed, in the order of the data; MMEB-train's rows are not shuffled. Images stay where they
+    are and are looked for when a pair is asked for.
+
+    Raises MmebError for a name that is no training subset, a split, file or column that is missing, images of which
+    there is no trace, and, unless `skip_bad_rows`, for a row without query or positive.
+    """
+    check_split(split)
+    sources = open_train_sources(data, revision=revision, offline=offline)
+    chosen = choose_subsets(subsets, sources)
+    for source in sources:
+        source.prepare([name for name, own in chosen if own is source], split)
+    return [_open(name, source, split, limit, seed, skip_bad_rows) for name, source in chosen]
+
+
+def _open(name: str, source: TrainSource, split: str, limit: int | None, seed: int, skip_bad_rows: bool) -> TrainSubset:
+    rows = read_train_rows(source.row_files(name, split), name)
+    kept = _whole_rows(rows, name, skip_bad_rows)
+    skipped = len(rows) - len(kept)
+    if limit is not None and limit < len(kept):
+        kept = kept[sorted(Random(f"{seed}/{name}").sample(range(len(kept)), limit))]
+    rows = rows.take(kept)
+    images = source.images(name)
+    _check_images(rows, images, name)
+    return TrainSubset(name, rows, images, source.describe(), instructions(name), skipped)
+
+
+def _whole_rows(rows: TrainRows, name: str, skip_bad_rows: bool) -> NDArray[np.int64]:
+    """The positions of the rows that have a query and a positive."""
+    has = {"query": rows.query.counts > 0, "positive": rows.positive.counts > 0}
+    whole = has["query"] & has["positive"]
+    if not whole.any() or not (whole.all() or skip_bad_rows):
+        row = int(np.argmin(whole))
+        lacks = next(side for side, there in has.items() if not there[row])
+        raise MmebError(
+            f"{name}, row {row}: there is no {lacks} ({int((~whole).sum())} of {len(whole)} rows lack a query or a "
+            "positive): mend the rows, or leave them out with --skip-bad-rows."
+        )
+    return np.flatnonzero(whole)
+
+
+def _check_images(rows: TrainRows, images: TrainImages, name: str) -> None:
+    """Raise MmebError where the first image is not there, which finds images that were not downloaded at all."""
+    for side in (rows.query, rows.positive):
+        position = pc.index(pc.not_equal(side.paths, ""), True).as_py()
+        if position >= 0:
+            row = rows.numbers[np.searchsorted(side.starts, position, side="right") - 1]
+            images.check(side.paths[position].as_py(), f"{name}, row {row}")
+            return

@@ -1,0 +1,167 @@
+"""Training steps in several processes that share each global batch, on the CPU."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+from torch import nn
+from torch.distributed import destroy_process_group
+from torch.distributed.tensor import DTensor
+
+from mmeb.data.item import Item, Role
+from mmeb.data.train.dataset import TrainPair
+from mmeb.errors import MmebError
+from mmeb.models.adapters.demo import DemoConfig, DemoModel
+from mmeb.models.base import EmbeddingModel
+from mmeb.training.embedder import Embedder
+from mmeb.training.grad_cache import StepOutcome, contrastive_step
+from mmeb.training.recipe import Recipe
+from support.contrastive_steps import Gradients, golden_model, golden_pairs, gradients, make_step, with_lora
+
+# Imported once, by the process that the others are forked from: it is most of the time that they take.
+_PRELOAD = [
+    "mmeb.models.adapters.vlm2vec",
+    "mmeb.training.step",
+    "mmeb.training.grad_cache",
+    "mmeb.training.embedder",
+    "peft",
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A step: the model it is taken with, its global batch and its recipe."""
+
+    model: Callable[[], EmbeddingModel]
+    pairs: list[TrainPair]
+    recipe: Recipe
+    skip_bad_rows: bool = False
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a process came to, and the gradient that it then has; or the error that it raised."""
+
+    outcome: StepOutcome | None
+    gradients: Gradients
+    error: str = ""
+
+
+def _demo() -> EmbeddingModel:
+    return DemoModel.new(DemoConfig(dim=32, layers=1), seed=0, device=torch.device("cpu"))
+
+
+def _phi3_v() -> EmbeddingModel:
+    return golden_model("phi3_v")
+
+
+def _dropping() -> EmbeddingModel:
+    return with_lora(golden_model("qwen2_vl"), dropout=0.3)
+
+
+def _dropping_and_checkpointing() -> EmbeddingModel:
+    model = _dropping()
+    model.module.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    return model
+
+
+def _with_missing_images() -> list[TrainPair]:
+    """The reference's pairs, of which rows 1 and 4 name files that are not there."""
+    pairs = golden_pairs()
+    query, positive = (Item("<|image_1|>\n", image=Path("/nowhere") / f"{role}.png", role=role) for role in Role)
+    pairs[1] = replace(pairs[1], query=query)
+    pairs[4] = replace(pairs[4], positives=(positive,))
+    return pairs
+
+
+# Batches with images and texts on both sides, and hard negatives.
+_RECIPE = Recipe("demo", batch_size=8, temperature=0.1, symmetric=True, sub_batch_size=2)
+CASES: Mapping[str, Case] = {
+    "reference": Case(
+        _phi3_v,
+        golden_pairs(),
+        Recipe("phi35v", batch_size=8, negatives=0, mask_equal_targets=False, sub_batch_size=2),
+    ),
+    "sub-batches": Case(_demo, golden_pairs(), replace(_RECIPE, sub_batch_size=3)),
+    "one graph": Case(_demo, golden_pairs(), replace(_RECIPE, sub_batch_size=None)),
+    "few items": Case(_demo, golden_pairs()[:3], replace(_RECIPE, sub_batch_size=10)),
+    "dropout": Case(_dropping, golden_pairs(), _RECIPE),
+    "checkpointing": Case(_dropping_and_checkpointing, golden_pairs(), _RECIPE),
+    "learned temperature": Case(_demo, golden_pairs(), replace(_RECIPE, learn_temperature=True)),
+    "bad rows": Case(_demo, _with_missing_images(), _RECIPE, skip_bad_rows=True),
+    "bad rows, not skipped": Case(_demo, _with_missing_images(), _RECIPE),
+}
+
+
+def take_steps(names: list[str], sharded: bool = False) -> dict[str, Taken]:
+    """Each case's step, in this process's part of it; the last process asks for a stop.
+
+    Several processes are wrapped as the trainer has them wrapped; or, `sharded`, by FSDP.
+    """
+    wrapping = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[wrapping])
+    taken = {name: _take(CASES[name], accelerator, sharded) for name in names}
+    if accelerator.num_processes > 1:
+        destroy_process_group()
+    return taken
+
+
+def _take(case: Case, accelerator: Accelerator, sharded: bool) -> Taken:
+    torch.manual_seed(accelerator.process_index)  # nothing may depend on it
+    model, recipe = case.model(), case.recipe
+    embedder: nn.Module = Embedder(model, recipe.temperature if recipe.learn_temperature else None).train()
+    embedder = _sharded(embedder, accelerator) if sharded else accelerator.prepare(embedder)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    batch = make_step(model, case.pairs, recipe, rank=rank, world=world)
+    try:
+        for _ in range(2):  # the first step may leave nothing behind in the wrapper
+            embedder.zero_grad()
+            outcome = contrastive_step(
+                embedder, batch, recipe, accelerator, stop=rank == world - 1, skip_bad_rows=case.skip_bad_rows
+            )
+    except MmebError as error:
+        return Taken(None, {}, str(error))
+    return Taken(outcome, gradients(embedder))
+
+
+def _sharded(embedder: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """As the library prepares FSDP; it would do so on a GPU only, hence by hand."""
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False
+    )
+    accelerator.state.distributed_type, accelerator.state.fsdp_plugin = DistributedType.FSDP, plugin
+    prepared: nn.Module = fsdp2_prepare_model(accelerator, embedder)
+    assert all(isinstance(weight, DTensor) for weight in prepared.parameters())
+    return prepared
+
+
+def in_processes(function: Callable[..., Any], world: int, *arguments: Any, timeout: float = 120) -> list[Any]:
+    """Call a function in `world` processes that are started as torchrun would; what each returns, by rank."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ProcessPoolExecutor(world, mp_context=context) as pool:
+        running = [pool.submit(_as_rank, function, rank, world, port, arguments) for rank in range(world)]
+        return [future.result(timeout) for future in running]
+
+
+def _as_rank(function: Callable[..., Any], rank: int, world: int, port: int, arguments: tuple[Any, ...]) -> Any:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    return function(*arguments)
