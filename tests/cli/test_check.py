@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.scored import NAMES, Hits, call, flipped, hits_of, ranks_of, result_of, write_run
+from support.command import mmeb
+from support.runs import NAMES, Hits, flipped, hits_of, ranks_of, result, write_run
 
 from mmeb.compare.check import Rule, check, github_annotations
 from mmeb.compare.sides import Side
 from mmeb.results.submitted_ranks import QueryRanks
 
-Capture = pytest.CaptureFixture[str]
-
 
 def side_of(hits: Hits, *, ranked: bool = True) -> Side:
-    ranks = {name: ranks_of(hit) for name, hit in hits.items()} if ranked else {}
-    return Side("tiny", result_of(hits), {n: QueryRanks(r.rank, r.predicted, r.tied) for n, r in ranks.items()})
+    ranks = ranks_of(hits) if ranked else {}
+    return Side("tiny", result(hits), {n: QueryRanks(r.rank, r.predicted, r.tied) for n, r in ranks.items()})
 
 
 def rerun(hits: Hits, rng: np.random.Generator, lost_more: int = 0) -> dict[str, NDArray[np.bool_]]:
@@ -83,19 +82,19 @@ def test_what_rises_never_fails() -> None:
     assert check(side_of(hits_of(0.5)), side_of(hits_of(0.9)), Rule(tolerance=0)).passed
 
 
-def test_a_pass_is_exit_code_0(tmp_path: Path, capsys: Capture) -> None:
+def test_a_pass_is_exit_code_0(tmp_path: Path) -> None:
     baseline, run = (write_run(tmp_path / name, hits_of(0.5)) for name in ("baseline", "run"))
-    done = call(capsys, "check", run, "--baseline", baseline, "--github")
+    done = mmeb("check", run, "--baseline", baseline, "--github")
     assert done.code == 0
     assert "PASSED" in done.out
     assert "::error" not in done.out
 
 
-def test_a_loss_is_exit_code_1_and_a_table_of_what_fell(tmp_path: Path, capsys: Capture) -> None:
+def test_a_loss_is_exit_code_1_and_a_table_of_what_fell(tmp_path: Path) -> None:
     hits = hits_of(0.5)
     baseline = write_run(tmp_path / "baseline", hits)
     run = write_run(tmp_path / "run", flipped(flipped(hits, "GQA", lost=300), "CIRR", lost=5))
-    done = call(capsys, "check", run, "--baseline", baseline)
+    done = mmeb("check", run, "--baseline", baseline)
     assert done.code == 1
     lines = [line.split() for line in done.out.splitlines()]
     assert ["GQA", "50.0", "20.0", "-30.0", "<0.001", "FELL"] in lines
@@ -104,18 +103,18 @@ def test_a_loss_is_exit_code_1_and_a_table_of_what_fell(tmp_path: Path, capsys: 
     assert done.out.endswith("FAILED: the overall mean and 1 task fell.\n")
 
 
-def test_the_tolerances_are_options(tmp_path: Path, capsys: Capture) -> None:
+def test_the_tolerances_are_options(tmp_path: Path) -> None:
     hits = hits_of(0.5)
     baseline, run = write_run(tmp_path / "b", hits), write_run(tmp_path / "r", flipped(hits, "GQA", lost=300))
-    allowed = call(capsys, "check", run, "--baseline", baseline, "--tolerance", "1", "--task-tolerance", "30")
+    allowed = mmeb("check", run, "--baseline", baseline, "--tolerance", "1", "--task-tolerance", "30")
     assert allowed.code == 0
-    assert call(capsys, "check", run, "--baseline", baseline, "--tolerance", "1", "--alpha", "0").code == 0
+    assert mmeb("check", run, "--baseline", baseline, "--tolerance", "1", "--alpha", "0").code == 0
 
 
-def test_github_shows_an_annotation_for_each_thing_that_fell(tmp_path: Path, capsys: Capture) -> None:
+def test_github_shows_an_annotation_for_each_thing_that_fell(tmp_path: Path) -> None:
     hits = hits_of(0.5)
     baseline, run = write_run(tmp_path / "b", hits), write_run(tmp_path / "r", flipped(hits, "GQA", lost=300))
-    out = call(capsys, "check", run, "--baseline", baseline, "--github").out
+    out = mmeb("check", run, "--baseline", baseline, "--github").out
     annotations = [line for line in out.splitlines() if line.startswith("::error ")]
     assert annotations[0].startswith("::error title=Overall fell::Overall fell by 0.83 points")
     assert annotations[1].startswith("::error title=GQA fell::GQA fell by 30.0 points, from 50.0 to 20.0")
@@ -131,11 +130,11 @@ def test_an_annotation_can_not_be_forged_by_a_name() -> None:
     assert annotations[-1].startswith("::error title=a%2Cb%3A%3Ac%25%0A%3A%3Aerror%3A%3Aforged fell::")
 
 
-def test_junit_has_a_case_for_each_task_and_a_failure_for_what_fell(tmp_path: Path, capsys: Capture) -> None:
+def test_junit_has_a_case_for_each_task_and_a_failure_for_what_fell(tmp_path: Path) -> None:
     hits = hits_of(0.5)
     baseline = write_run(tmp_path / "b", hits, "<b> & \x00\uffff")
     run = write_run(tmp_path / "r", flipped(hits, "GQA", lost=300), "<r>")
-    call(capsys, "check", run, "--baseline", baseline, "--junit", tmp_path / "report.xml")
+    mmeb("check", run, "--baseline", baseline, "--junit", tmp_path / "report.xml")
     suite = ET.parse(tmp_path / "report.xml").getroot()[0]
     assert [case.get("name") for case in suite] == ["Overall", *NAMES]
     assert {case.get("name") for case in suite if case.find("failure") is not None} == {"Overall", "GQA"}
@@ -150,53 +149,51 @@ def test_junit_has_a_case_for_each_task_and_a_failure_for_what_fell(tmp_path: Pa
         ({"data": {"kind": "demo"}}, "demo data"),
     ],
 )
-def test_other_data_is_refused(tmp_path: Path, capsys: Capture, run_parts: dict[str, Any], sentence: str) -> None:
+def test_other_data_is_refused(tmp_path: Path, run_parts: dict[str, Any], sentence: str) -> None:
     hits = hits_of(0.5, ("GQA", "CIRR"))
     baseline, run = write_run(tmp_path / "b", hits), write_run(tmp_path / "r", hits, **run_parts)
-    done = call(capsys, "check", run, "--baseline", baseline)
+    done = mmeb("check", run, "--baseline", baseline)
     assert done.code == 2
     assert sentence in done.err
 
 
 @pytest.mark.parametrize(("baseline", "run"), [(NAMES, NAMES[:35]), (NAMES[:35], NAMES)])
-def test_other_tasks_are_refused(
-    tmp_path: Path, capsys: Capture, baseline: tuple[str, ...], run: tuple[str, ...]
-) -> None:
+def test_other_tasks_are_refused(tmp_path: Path, baseline: tuple[str, ...], run: tuple[str, ...]) -> None:
     first, second = (write_run(tmp_path / s, hits_of(0.5, n)) for s, n in (("b", baseline), ("r", run)))
-    done = call(capsys, "check", second, "--baseline", first)
+    done = mmeb("check", second, "--baseline", first)
     assert done.code == 2
     assert "lacks Visual7W-Pointing" in done.err
 
 
-def test_a_missing_baseline_is_refused(tmp_path: Path, capsys: Capture) -> None:
-    done = call(capsys, "check", write_run(tmp_path / "r", hits_of(0.5)), "--baseline", tmp_path / "gone.json")
+def test_a_missing_baseline_is_refused(tmp_path: Path) -> None:
+    done = mmeb("check", write_run(tmp_path / "r", hits_of(0.5)), "--baseline", tmp_path / "gone.json")
     assert done.code == 2
     assert "gone.json" in done.err
 
 
-def test_a_few_tasks_are_checked_by_their_own_mean(tmp_path: Path, capsys: Capture) -> None:
+def test_a_few_tasks_are_checked_by_their_own_mean(tmp_path: Path) -> None:
     hits = hits_of(0.5, ("GQA", "CIRR"))
     baseline, run = write_run(tmp_path / "b", hits), write_run(tmp_path / "r", flipped(hits, "GQA", lost=11))
-    done = call(capsys, "check", run, "--baseline", baseline)
+    done = mmeb("check", run, "--baseline", baseline)
     assert done.code == 1
     assert "Mean of 2 shared: 50.00 in the baseline, 49.45 in the run (-0.55; 0.5 may be lost)." in done.out
 
 
-def test_update_keeps_a_run_as_the_baseline(tmp_path: Path, capsys: Capture) -> None:
+def test_update_keeps_a_run_as_the_baseline(tmp_path: Path) -> None:
     hits = hits_of(0.5)
     run, baseline = write_run(tmp_path / "r", hits, data={"kind": "demo"}), tmp_path / "ci" / "baseline.json"
-    assert call(capsys, "check", run, "--baseline", baseline, "--update").code == 0
+    assert mmeb("check", run, "--baseline", baseline, "--update").code == 0
     assert sorted(path.name for path in baseline.parent.iterdir()) == ["baseline.json", "baseline.ranks.parquet"]
     worse = write_run(tmp_path / "w", flipped(hits, "GQA", lost=40, gained=5), data={"kind": "demo"})
-    assert call(capsys, "check", run, "--baseline", baseline).code == 0
-    assert call(capsys, "check", worse, "--baseline", baseline).code == 1
+    assert mmeb("check", run, "--baseline", baseline).code == 0
+    assert mmeb("check", worse, "--baseline", baseline).code == 1
 
 
 @pytest.mark.parametrize("baseline", ["", "results.json"])
-def test_a_run_is_not_overwritten_by_a_new_baseline(tmp_path: Path, capsys: Capture, baseline: str) -> None:
+def test_a_run_is_not_overwritten_by_a_new_baseline(tmp_path: Path, baseline: str) -> None:
     run, other = (write_run(tmp_path / name, hits_of(rate, ("GQA",))) for name, rate in (("r", 0.5), ("o", 0.6)))
     kept = (other / "results.json").read_bytes()
-    done = call(capsys, "check", run, "--baseline", other / baseline, "--update")
+    done = mmeb("check", run, "--baseline", other / baseline, "--update")
     assert done.code == 2
     assert "is a .json file outside of any run folder" in done.err
     assert (other / "results.json").read_bytes() == kept

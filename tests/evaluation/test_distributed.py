@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 from support.hash_model import HashModel
-from support.ranks import ranks
+from support.processes import forked
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -67,7 +67,7 @@ def encoded(model: HashModel, items: list[Item], folder: Path | None = None, wor
 def test_each_item_is_encoded_once_and_to_the_bits_of_one_process(workers: int) -> None:
     items = [*texts(), *texts(5)]
     alone, _, batches = encoded(HashModel(), items)
-    outcomes = ranks(3, lambda rank: encoded(HashModel(), items, workers=workers))
+    outcomes = forked(3, lambda rank: encoded(HashModel(), items, workers=workers))
     for vectors, statistics, _ in outcomes:
         np.testing.assert_array_equal(vectors, alone)
         assert statistics.items == 90
@@ -77,7 +77,7 @@ def test_each_item_is_encoded_once_and_to_the_bits_of_one_process(workers: int) 
 
 
 def test_who_is_done_takes_over_from_who_is_slow() -> None:
-    (vectors, _, fast), (_, _, slow) = ranks(2, lambda rank: encoded(RankModel(rank, fault="slow"), texts()))
+    (vectors, _, fast), (_, _, slow) = forked(2, lambda rank: encoded(RankModel(rank, fault="slow"), texts()))
     assert len(slow) < 5 < len(fast)
     np.testing.assert_array_equal(vectors, encode(HashModel(), texts(), batch_size=4, workers=0))
 
@@ -88,7 +88,7 @@ def test_two_processes_write_the_run_of_one(tmp_path: Path) -> None:
         return {name: dict(task.metrics) for name, task in result.tasks.items()}
 
     expected = run(tmp_path / "one")
-    assert ranks(2, lambda rank: run(tmp_path / "two")) == [expected, expected]
+    assert forked(2, lambda rank: run(tmp_path / "two")) == [expected, expected]
     for path in (tmp_path / "one").iterdir():
         if path.suffix in {".parquet", ".safetensors"}:
             assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
@@ -104,14 +104,14 @@ def test_a_process_group_that_is_there_is_used_and_left(tmp_path: Path) -> None:
         dist.all_reduce(total)
         return total.item()
 
-    assert ranks(2, train) == [1.0, 1.0]
+    assert forked(2, train) == [1.0, 1.0]
     assert (tmp_path / "1" / "results.json").exists()
 
 
 def test_an_image_that_one_cannot_read_ends_all_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     items = [*texts(), Item("x", image=tmp_path / "broken.png")]
-    first, second = ranks(2, lambda rank: encoded(HashModel(), items, workers=1))
+    first, second = forked(2, lambda rank: encoded(HashModel(), items, workers=1))
     assert isinstance(first, MmebError)
     assert isinstance(second, MmebError)
     assert str(first) == str(second)
@@ -119,14 +119,14 @@ def test_an_image_that_one_cannot_read_ends_all_with_one_sentence(tmp_path: Path
 
 
 def test_a_bug_in_one_keeps_its_kind_there_and_ends_the_others() -> None:
-    first, second = ranks(2, lambda rank: encoded(RankModel(rank, fault="bug"), texts()))
+    first, second = forked(2, lambda rank: encoded(RankModel(rank, fault="bug"), texts()))
     assert isinstance(second, ValueError)
     assert isinstance(first, MmebError)
     assert "Process 1 failed with ValueError: a bug" in str(first)
 
 
 def test_little_memory_in_one_makes_smaller_batches_for_all() -> None:
-    outcomes = ranks(2, lambda rank: encoded(HashModel(max_batch=2 if rank else 100), texts()))
+    outcomes = forked(2, lambda rank: encoded(HashModel(max_batch=2 if rank else 100), texts()))
     expected = encode(HashModel(), texts(), workers=0)
     for vectors, _, _ in outcomes:
         np.testing.assert_allclose(vectors, expected, atol=1e-6)
@@ -135,10 +135,10 @@ def test_little_memory_in_one_makes_smaller_batches_for_all() -> None:
 
 @pytest.mark.parametrize(("fault", "size"), [("killed", 1), ("terminated", 3)])
 def test_what_was_encoded_is_taken_up_by_another_number_of_processes(tmp_path: Path, fault: str, size: int) -> None:
-    first, second = ranks(2, lambda rank: encoded(RankModel(rank, fault=fault), texts(), tmp_path))
+    first, second = forked(2, lambda rank: encoded(RankModel(rank, fault=fault), texts(), tmp_path))
     assert isinstance(first, StoppedError if fault == "terminated" else MmebError)
     assert second == -signal.SIGKILL or isinstance(second, StoppedError)
-    outcomes = ranks(size, lambda rank: encoded(HashModel(), texts(), tmp_path))
+    outcomes = forked(size, lambda rank: encoded(HashModel(), texts(), tmp_path))
     expected = encode(HashModel(), texts(), batch_size=4, workers=0)
     for vectors, statistics, _ in outcomes:
         np.testing.assert_array_equal(vectors, expected)
@@ -158,7 +158,7 @@ def test_a_model_that_is_shared_out_is_run_in_step_by_all(tmp_path: Path) -> Non
         return encoded(model, items, workers=1)
 
     expected = encode(HashModel(), items, batch_size=4, workers=0)
-    outcomes = ranks(2, encode_sharded)
+    outcomes = forked(2, encode_sharded)
     for vectors, _, _ in outcomes:
         np.testing.assert_allclose(vectors, expected, atol=1e-6)
     assert len(outcomes[0][2]) == len(outcomes[1][2])
@@ -167,7 +167,7 @@ def test_a_model_that_is_shared_out_is_run_in_step_by_all(tmp_path: Path) -> Non
 def test_processes_with_other_data_are_told_apart(tmp_path: Path) -> None:
     for rank in range(2):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{rank}.png")
-    first, second = ranks(2, lambda rank: evaluate(HashModel(dim=8 + rank), "VOC2007", "demo", tmp_path / "out"))
+    first, second = forked(2, lambda rank: evaluate(HashModel(dim=8 + rank), "VOC2007", "demo", tmp_path / "out"))
     assert "do not agree on what is run" in str(first) == str(second)
 
 

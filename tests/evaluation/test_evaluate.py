@@ -116,7 +116,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_scores_of_an_unbroken_one(tmp_
     run(tmp_path / "unbroken")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import time; from hash_model import HashModel; from mmeb.evaluation import cache, evaluate\n"
+        "import time; from support.hash_model import HashModel; from mmeb.evaluation import cache, evaluate\n"
         "class Slow(HashModel):\n"
         "    def embed(self, batch): time.sleep(0.05); return super().embed(batch)\n"
         "cache.VectorCache.__init__.__kwdefaults__['seconds'] = 0\n"

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.hash_model import HashModel
-from support.paths import ROOT
 from torch import Tensor
 
 from mmeb.data.item import Item
@@ -125,18 +124,19 @@ def test_who_handles_sigterm_already_is_left_to_it() -> None:
 
 def test_a_run_that_is_terminated_with_its_workers_exits_143_and_keeps_what_it_encoded(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from sys import argv; from mmeb.cli.main import main; from mmeb.models import demo; import os, signal\n"
+        "import os, signal, sys\n"
+        "from mmeb.cli.main import main; from mmeb.models.adapters import demo\n"
         "embed, calls = demo.DemoModel.embed, []\n"
         "def terminated(self, batch):\n"
         "    calls.append(batch)\n"
         "    if len(calls) == 20: os.killpg(0, signal.SIGTERM)\n"  # Slurm signals all processes, workers too
         "    return embed(self, batch)\n"
         "demo.DemoModel.embed = terminated\n"
-        "main('run --model demo --data demo --workers 1 --batch-size 4 --tasks VOC2007 --output'.split() + argv[2:])"
+        "main(sys.argv[1:])"
     )
+    run = "run --model demo --data demo --workers 1 --batch-size 4 --tasks VOC2007 --output"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "tests"), str(tmp_path / "out")],
+        [sys.executable, "-c", code, *run.split(), str(tmp_path / "out")],
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from support.result_files import NAMES, report, write, write_run
+from support.runs import NAMES, report, write, write_run
 
 from mmeb.errors import MmebError
 from mmeb.leaderboard.entries import Kind, load_board
@@ -11,7 +11,7 @@ from mmeb.results import published
 
 def test_a_row_says_where_its_numbers_come_from(tmp_path: Path, complete_run: Path) -> None:
     submit(complete_run, tmp_path / "results", {"model_name": "with ranks"})
-    write(tmp_path / "results" / "bare.json", report("without ranks"))
+    write(tmp_path / "results" / "bare.json", report(name="without ranks"))
     published.write_all(tmp_path / "results")
     kinds = {entry.name: entry.kind for entry in load_board(tmp_path / "results").entries}
     assert kinds["with ranks"] is Kind.VERIFIED
@@ -38,15 +38,15 @@ def test_a_contradiction_is_flagged_and_not_verified(tmp_path: Path, complete_ru
 
 def test_rows_are_sorted_by_the_overall_average_then_by_what_is_there(tmp_path: Path) -> None:
     published.write_all(tmp_path)
-    write(tmp_path / "part.json", report("part", tasks=NAMES[:30]))
+    write(tmp_path / "part.json", report(name="part", tasks=NAMES[:30]))
     names = [entry.name for entry in load_board(tmp_path).entries]
     assert names[0] == "Qwen3-VL-Embedding-8B (MMEB leaderboard file)"
     assert names[12:16] == ["E5-V", "part", "QQMM-embed", "UniME(LLaVA-OneVision-7B-LoRA-Res336)"]
 
 
 def test_demo_results_stand_beside_no_real_ones(tmp_path: Path) -> None:
-    demo = write(tmp_path / "demo.json", report("toy", kind="demo", n=20))
-    real = write(tmp_path / "real.json", report("real"))
+    demo = write(tmp_path / "demo.json", report(name="toy", data={"kind": "demo"}, n=20))
+    real = write(tmp_path / "real.json", report(name="real"))
     board = load_board(tmp_path)
     assert [entry.name for entry in board.entries] == ["real"]
     assert board.left_out == (demo,)
@@ -57,22 +57,22 @@ def test_demo_results_stand_beside_no_real_ones(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_run_folders_and_one_run_folder(tmp_path: Path) -> None:
-    write_run(tmp_path / "runs" / "a", "a", ("CIRR",))
-    write_run(tmp_path / "runs" / "b", "b", ("CIRR",))
+    write_run(tmp_path / "runs" / "a", ("CIRR",), "a")
+    write_run(tmp_path / "runs" / "b", ("CIRR",), "b")
     assert {entry.name for entry in load_board(tmp_path / "runs").entries} == {"a", "b"}
     assert [entry.name for entry in load_board(tmp_path / "runs" / "a").entries] == ["a"]
 
 
 def test_two_files_of_one_model_are_refused_by_name(tmp_path: Path) -> None:
-    write(tmp_path / "a.json", report("same"))
-    write(tmp_path / "b.json", report("same"))
+    write(tmp_path / "a.json", report(name="same"))
+    write(tmp_path / "b.json", report(name="same"))
     with pytest.raises(MmebError, match=r"a\.json and .*b\.json are both of the model 'same'"):
         load_board(tmp_path)
 
 
 def test_a_model_may_stand_beside_what_was_published_of_it(tmp_path: Path) -> None:
     published.write_all(tmp_path)
-    write(tmp_path / "x.json", report("SigLIP"))
+    write(tmp_path / "x.json", report(name="SigLIP"))
     assert [entry.kind for entry in load_board(tmp_path).entries if entry.name == "SigLIP"] == [
         Kind.SELF_REPORTED,
         Kind.PUBLISHED,
@@ -105,7 +105,10 @@ def test_a_task_scored_on_a_part_of_its_queries_does_not_count(tmp_path: Path) -
 
 
 def test_odd_metadata_does_not_get_through(tmp_path: Path) -> None:
-    content = report("a\u202eb\x07 \ud800", model_size="big", url="javascript:alert(1)", model_backbone=["x"])
+    content = report(
+        name="a\u202eb\x07 \ud800",
+        metadata={"model_size": "big", "url": "javascript:alert(1)", "model_backbone": ["x"]},
+    )
     content["provenance"]["data"] = "nonsense"
     write(tmp_path / "x.json", content)
     (entry,) = load_board(tmp_path).entries

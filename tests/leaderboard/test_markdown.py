@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from support.result_files import NAMES, report, write
+from support.runs import NAMES, report, write
 
 from mmeb.leaderboard.entries import Board, load_board
 from mmeb.leaderboard.markdown import readme
@@ -12,7 +12,7 @@ from mmeb.results import published
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
     published.write_all(tmp_path)
-    write(tmp_path / "part.json", report("part", tasks=NAMES[:30]))
+    write(tmp_path / "part.json", report(name="part", tasks=NAMES[:30]))
     return load_board(tmp_path)
 
 
@@ -59,7 +59,7 @@ def test_contradictions_and_sources_are_listed(board: Board) -> None:
 
 
 def test_a_demo_says_so(tmp_path: Path) -> None:
-    write(tmp_path / "x.json", report(kind="demo", n=20))
+    write(tmp_path / "x.json", report(data={"kind": "demo"}, n=20))
     text = readme(load_board(tmp_path, demo=True))
     assert text.startswith("# Leaderboard of the demo")
     assert "Demo results, on generated data" in text
@@ -84,7 +84,7 @@ def test_a_demo_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_stays_a_name(tmp_path: Path, name: str) -> None:
-    content = report(name)
+    content = report(name=name)
     content["metrics"]["image"]["CIRR"]["precision@1"] = 0.999
     write(tmp_path / "x.json", content)
     html = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(readme(load_board(tmp_path)))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.result_files import report, write
+from support.runs import report, write
 
 from mmeb.leaderboard.entries import load_board
 from mmeb.leaderboard.page import page
@@ -28,14 +28,14 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "</script><b>", "<!--", "{{title}}", "\u2028 x"])
 def test_no_name_leaves_its_place_in_the_data(tmp_path: Path, name: str) -> None:
-    write(tmp_path / "x.json", report(name))
+    write(tmp_path / "x.json", report(name=name))
     text = page(load_board(tmp_path))
     assert data_of(text)["models"][0]["name"] == name.replace("\u2028", "").strip()
     assert text.count("</script>") == 5
 
 
 def test_a_demo_page_says_so(tmp_path: Path) -> None:
-    write(tmp_path / "x.json", report(kind="demo", n=20))
+    write(tmp_path / "x.json", report(data={"kind": "demo"}, n=20))
     assert "Demo results, on generated data" in page(load_board(tmp_path, demo=True))
     write(tmp_path / "x.json", report())
     assert "Demo results" not in page(load_board(tmp_path))

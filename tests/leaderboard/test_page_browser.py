@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
-from support.result_files import NAMES, report, write
+from support.runs import NAMES, report, write
 
 from mmeb.leaderboard.entries import load_board
 from mmeb.leaderboard.page import page
@@ -59,7 +59,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
 def published_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     published.write_all(folder / "results")
-    write(folder / "results" / "part.json", report("part", tasks=NAMES[:30]))
+    write(folder / "results" / "part.json", report(name="part", tasks=NAMES[:30]))
     (folder / "index.html").write_text(page(load_board(folder / "results")), encoding="utf-8")
     return folder / "index.html"
 

@@ -3,7 +3,7 @@ import io
 from pathlib import Path
 
 import pytest
-from support.result_files import NAMES, report, result, write
+from support.runs import NAMES, report, result, write
 
 from mmeb.leaderboard.entries import load_board
 from mmeb.leaderboard.render import run_table, table_csv
@@ -44,7 +44,7 @@ def test_a_task_of_one_s_own_comes_last_and_enters_no_mean() -> None:
 
 
 def test_a_demo_run_says_so() -> None:
-    assert run_table(result(kind="demo")).startswith("Demo results")
+    assert run_table(result(data={"kind": "demo"})).startswith("Demo results")
     assert "Demo" not in run_table(result())
 
 
@@ -55,7 +55,7 @@ def test_a_run_on_a_part_of_the_queries_says_so() -> None:
 
 def test_the_csv_has_exactly_the_columns_and_every_mean_is_of_the_tasks_beside_it(tmp_path: Path) -> None:
     published.write_all(tmp_path)
-    write(tmp_path / "part.json", report('odd, "name"\t', tasks=NAMES[:30]))
+    write(tmp_path / "part.json", report(name='odd, "name"\t', tasks=NAMES[:30]))
     read = list(csv.DictReader(io.StringIO(table_csv(load_board(tmp_path)))))
     assert list(read[0]) == ["model", *GROUPS, *NAMES]
     assert len(read) == 34

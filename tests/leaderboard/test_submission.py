@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.result_files import NAMES, random_ranks, report, result, write, write_run
+from support.runs import NAMES, random_ranks, report, result, write, write_run
 
 from mmeb.errors import MmebError
 from mmeb.leaderboard.submission import submit
@@ -49,7 +49,7 @@ def test_the_ranks_travel_with_it_and_give_every_metric(tmp_path: Path, complete
 
 
 def test_metadata_is_the_public_leaderboard_s_and_what_is_stated_wins(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", model_size=2.0, model_backbone="clip", url=None)
+    run = write_run(tmp_path / "run", metadata={"model_size": 2.0, "model_backbone": "clip", "url": None})
     written = submit(run, tmp_path, {"model_name": "My Model", "model_size": 2.21, "url": "https://example.org/m"})
     assert json.loads(written.path.read_text())["metadata"] == {
         "model_name": "My Model",
@@ -73,7 +73,7 @@ def test_our_own_file_has_the_image_part_only_and_the_public_one_all_parts(tmp_p
 
 
 def test_demo_results_are_refused(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", kind="demo", n=20)
+    run = write_run(tmp_path / "run", data={"kind": "demo"}, n=20)
     with pytest.raises(MmebError, match="demo results, which never enter"):
         submit(run, tmp_path / "results", {})
     assert not (tmp_path / "results").exists()

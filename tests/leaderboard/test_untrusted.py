@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.result_files import report
+from support.runs import report
 
 from mmeb.errors import MmebError
 from mmeb.leaderboard.entries import Board, to_entry

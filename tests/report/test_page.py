@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.command import mmeb
 from support.paths import GOLDEN
-from support.scored import call
 
 from mmeb.data.images.image import FileImage
 from mmeb.errors import MmebError
@@ -83,8 +83,8 @@ def test_only_the_tasks_that_were_asked_for_are_shown(run: Path, tmp_path: Path)
     assert re.findall(r'<details id="task-\d+" data-task="([^"]+)"', page) == ["OK-VQA", "CIRR"]
 
 
-def test_a_task_that_was_not_scored_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = call(capsys, "report", run, "--tasks", "CIRR,GQA", "--output", tmp_path / "page.html")
+def test_a_task_that_was_not_scored_is_said(run: Path, tmp_path: Path) -> None:
+    done = mmeb("report", run, "--tasks", "CIRR,GQA", "--output", tmp_path / "page.html")
     assert done.code == 0
     assert "Not scored in this run, so not on the page: GQA." in done.err
     assert "page.html" in done.out
@@ -129,8 +129,8 @@ def test_other_data_than_the_runs_is_refused(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = call(capsys, "report", tmp_path)
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    done = mmeb("report", tmp_path)
     assert done.code == 2
     assert "is no run folder" in done.err
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.result_files import NAMES, report, write, write_run
+from support.runs import NAMES, report, write, write_run
 
 from mmeb.errors import MmebError
 from mmeb.results.layouts import MAX_BYTES, read
@@ -96,7 +96,7 @@ def test_a_run_folder_and_its_parts(complete_run: Path) -> None:
 
 
 def test_a_task_of_a_demo_run_stays_demo(tmp_path: Path) -> None:
-    run = write_run(tmp_path, tasks=["CIRR"], kind="demo", n=20)
+    run = write_run(tmp_path, tasks=["CIRR"], data={"kind": "demo"}, n=20)
     assert read(run / "CIRR.json").result.is_demo
 
 

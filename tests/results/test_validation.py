@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.paths import GOLDEN
-from support.result_files import NAMES, random_ranks, report, write, write_run
+from support.runs import NAMES, random_ranks, report, write, write_run
 
 from mmeb.results.layouts import read
 from mmeb.results.ranks import read_ranks, write_ranks
@@ -84,7 +84,7 @@ def test_one_lie_of_one_query_is_found(tmp_path: Path) -> None:
 
 
 def test_everything_wrong_is_said_at_once_one_line_each(tmp_path: Path) -> None:
-    content = report(model_size=-1, url="ftp://x", model_release_date="soon")
+    content = report(metadata={"model_size": -1, "url": "ftp://x", "model_release_date": "soon"})
     image = content["metrics"]["image"]
     image["CIRR"]["hit@1"] = float("nan")
     image["EDIS"]["num_data"] = 2000
@@ -130,7 +130,7 @@ def test_another_number_of_queries_needs_the_data_s_provenance(tmp_path: Path) -
 
 
 def test_demo_results_never_enter(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.json", report(kind="demo", n=20))
+    path = write(tmp_path / "x.json", report(data={"kind": "demo"}, n=20))
     assert problems(path) == ["these are demo results, which never enter a leaderboard"]
     assert problems(path, demo=True) == []
 
@@ -145,7 +145,7 @@ def test_a_model_s_name_is_a_line_of_text(tmp_path: Path, name: object) -> None:
 
 @pytest.mark.parametrize("name", ["org/model", 'a "b" <c>', "😀 👩‍💻", "نموذج", "模型"])
 def test_every_script_and_sign_may_be_in_a_name(tmp_path: Path, name: str) -> None:
-    assert problems(write(tmp_path / "x.json", report(name))) == []
+    assert problems(write(tmp_path / "x.json", report(name=name))) == []
 
 
 def test_stated_averages_are_recomputed_to_half_a_digit(tmp_path: Path) -> None:
@@ -181,14 +181,14 @@ def test_ranks_without_scores_are_found(tmp_path: Path) -> None:
 
 
 def test_exit_codes_tell_wrong_from_unreadable(tmp_path: Path) -> None:
-    good = write(tmp_path / "good.json", report("one"))
-    wrong = write(tmp_path / "wrong.json", report("two", tasks=NAMES[:3]))
+    good = write(tmp_path / "good.json", report(name="one"))
+    wrong = write(tmp_path / "wrong.json", report(name="two", tasks=NAMES[:3]))
     cut = write(tmp_path / "cut.json", '{"metadata"')
     assert [found.exit_code for found in check_files([good, wrong, cut])] == [0, 1, 2]
 
 
 def test_two_files_of_one_model_are_found(tmp_path: Path) -> None:
-    files = [write(tmp_path / f"{name}.json", report("same")) for name in "ab"]
+    files = [write(tmp_path / f"{name}.json", report(name="same")) for name in "ab"]
     first, second = check_files(files)
     assert first.problems == ()
     assert second.problems == (f"{files[0]} is of the same model, 'same'",)

@@ -1,13 +1,8 @@
 """Training steps in several processes that share each global batch, on the CPU."""
 
-import multiprocessing
-import os
-import socket
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
@@ -25,15 +20,6 @@ from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import StepOutcome, contrastive_step
 from mmeb.training.recipe import Recipe
 from support.contrastive_steps import Gradients, golden_model, golden_pairs, gradients, make_step, with_lora
-
-# Imported once, by the process that the others are forked from: it is most of the time that they take.
-_PRELOAD = [
-    "mmeb.models.adapters.vlm2vec",
-    "mmeb.training.step",
-    "mmeb.training.grad_cache",
-    "mmeb.training.embedder",
-    "peft",
-]
 
 
 @dataclass(frozen=True)
@@ -141,27 +127,3 @@ def _sharded(embedder: nn.Module, accelerator: Accelerator) -> nn.Module:
     prepared: nn.Module = fsdp2_prepare_model(accelerator, embedder)
     assert all(isinstance(weight, DTensor) for weight in prepared.parameters())
     return prepared
-
-
-def in_processes(function: Callable[..., Any], world: int, *arguments: Any, timeout: float = 120) -> list[Any]:
-    """Call a function in `world` processes that are started as torchrun would; what each returns, by rank."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with ProcessPoolExecutor(world, mp_context=context) as pool:
-        running = [pool.submit(_as_rank, function, rank, world, port, arguments) for rank in range(world)]
-        return [future.result(timeout) for future in running]
-
-
-def _as_rank(function: Callable[..., Any], rank: int, world: int, port: int, arguments: tuple[Any, ...]) -> Any:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world),
-        "LOCAL_WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    return function(*arguments)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from support.contrastive_steps import assert_equal_gradients, reference, total_norm
-from support.process_steps import CASES, Taken, in_processes, take_steps
+from support.process_steps import CASES, Taken, take_steps
+from support.processes import spawned
 
 from mmeb.training.grad_cache import StepOutcome
 
@@ -18,7 +19,7 @@ Runs = dict[int, list[dict[str, Taken]]]
 def runs() -> Runs:
     """By number of processes and rank."""
     names = list(CASES)
-    return {1: [take_steps(names)], **{world: in_processes(take_steps, world, names) for world in (2, 4)}}
+    return {1: [take_steps(names)], **{world: spawned(world, take_steps, names) for world in (2, 4)}}
 
 
 def _outcomes(runs: Runs, world: int, name: str) -> list[StepOutcome]:
@@ -82,7 +83,7 @@ def test_an_image_that_cannot_be_read_is_the_same_error_in_all_processes(runs: R
 
 @pytest.fixture(scope="module")
 def sharded() -> list[dict[str, Taken]]:
-    ran: list[dict[str, Taken]] = in_processes(take_steps, 2, SHARDED, True)
+    ran: list[dict[str, Taken]] = spawned(2, take_steps, SHARDED, True)
     return ran
 
 

@@ -1,0 +1,44 @@
+"""The command line: in the test's own process, or in one of its own where the process itself is what is tested."""
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmeb.cli.main import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def mmeb(*arguments: Any) -> Outcome:
+    """`mmeb ARGUMENTS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exited:
+        main([str(argument) for argument in arguments])
+    return Outcome(int(exited.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def python(*arguments: Any, cwd: Path | None = None, timeout: float = 300, **environment: Any) -> Outcome:
+    """`python ARGUMENTS` in a process of its own; `environment` is set beside what this process has."""
+    command = [sys.executable, *map(str, arguments)]
+    variables = os.environ | {name: str(value) for name, value in environment.items()}
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def mmeb_process(*arguments: Any, cwd: Path | None = None, **environment: Any) -> Outcome:
+    """`mmeb ARGUMENTS` in a process of its own."""
+    return python("-m", "mmeb", *arguments, cwd=cwd, **environment)
