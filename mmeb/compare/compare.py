@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from mmeb.compare.sides import Side, data_of, mismatch, settings_of
 from mmeb.errors import MmebError
 from mmeb.results import statistics
-from mmeb.results.averages import GROUP_TITLES, GROUPS, percent
+from mmeb.results.averages import percent
 from mmeb.results.schema import TaskResult
 from mmeb.results.store import differing
-from mmeb.tasks import PRIMARY_METRIC, TASKS
+from mmeb.tasks import GROUP_TITLES, GROUPS, PRIMARY_METRIC, task_order
 
 COMMON = "common"
 """The group of all tasks that both sides have and that can be compared."""
-
-_ORDER = {task.name: position for position, task in enumerate(TASKS)}
 
 
 class Method(StrEnum):
@@ -99,9 +97,7 @@ def compare(first: Side, second: Side, *, bootstrap: bool = True) -> Comparison:
     if first.result.is_demo != second.result.is_demo:
         demo, real = (first, second) if first.result.is_demo else (second, first)
         raise MmebError(f"{demo.label} was scored on demo data and {real.label} was not: they can't be compared.")
-    common = sorted(
-        first.result.tasks.keys() & second.result.tasks.keys(), key=lambda name: (_ORDER.get(name, len(_ORDER)), name)
-    )
+    common = sorted(first.result.tasks.keys() & second.result.tasks.keys(), key=lambda name: (task_order(name), name))
     if not common:
         raise MmebError(f"{first.label} and {second.label} have no task in common.")
     tasks = _corrected([_compare_task(name, first, second) for name in common])

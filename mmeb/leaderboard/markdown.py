@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from mmeb.leaderboard.entries import Board, Entry, Kind
-from mmeb.results.averages import GROUP_TITLES, GROUPS, mean_or_coverage, one_decimal, round_half_up
+from mmeb.results.averages import mean_or_coverage, one_decimal, round_half_up
 from mmeb.results.text import escape
-from mmeb.tasks import MetaTask
+from mmeb.tasks import GROUP_TITLES, GROUPS, MetaTask
 
 DEMO_NOTICE = "Demo results, on generated data: they say that the tools work, not how good a model is."
 

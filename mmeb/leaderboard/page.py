@@ -9,8 +9,8 @@ from typing import Any
 
 from mmeb.leaderboard.entries import Board, Entry, Kind
 from mmeb.leaderboard.markdown import DEMO_NOTICE
-from mmeb.results.averages import GROUP_TITLES, GROUPS, coverage, one_decimal, round_half_up
-from mmeb.tasks import TASKS
+from mmeb.results.averages import coverage, one_decimal, round_half_up
+from mmeb.tasks import GROUP_TITLES, GROUPS, TASKS
 
 _MARKER = re.compile(r"\{\{(\w+)\}\}")
 

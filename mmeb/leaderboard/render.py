@@ -7,13 +7,11 @@ from functools import partial
 from tabulate import tabulate
 
 from mmeb.leaderboard.entries import Board
-from mmeb.results.averages import GROUP_TITLES, GROUPS, averages, mean_or_coverage, one_decimal, percent
+from mmeb.results.averages import averages, mean_or_coverage, one_decimal, percent
 from mmeb.results.schema import RunResult
-from mmeb.tasks import PRIMARY_METRIC, TASKS, MetaTask
+from mmeb.tasks import GROUP_TITLES, GROUPS, PRIMARY_METRIC, TASKS, TASKS_BY_NAME, MetaTask, task_order
 
 _RUN_GROUPS = (*(meta.value for meta in MetaTask), "ind", "ood", "overall")
-_ORDER = {task.name: position for position, task in enumerate(TASKS)}
-_BY_NAME = {task.name: task for task in TASKS}
 
 _plain_table = partial(tabulate, tablefmt="simple", disable_numparse=True)
 _RUN_ALIGN = ("left", "left", "left", "right", "right")
@@ -26,8 +24,8 @@ def run_table(result: RunResult) -> str:
     """
     scores = {name: percent(task.metrics[PRIMARY_METRIC]) for name, task in result.tasks.items()}
     rows = []
-    for name in sorted(scores, key=lambda name: _ORDER.get(name, len(_ORDER))):
-        task = _BY_NAME.get(name)
+    for name in sorted(scores, key=task_order):
+        task = TASKS_BY_NAME.get(name)
         meta = task.meta_task.value if task else "own task"
         split = ("IND" if task.in_distribution else "OOD") if task else ""
         rows.append((name, meta, split, one_decimal(scores[name]), result.tasks[name].provenance.get("ties", "")))

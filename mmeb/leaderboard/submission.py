@@ -12,9 +12,8 @@ from mmeb.results.schema import IMAGE_PART, RunResult
 from mmeb.results.submitted_ranks import load_ranks, ranks_path, write_submission
 from mmeb.results.text import file_stem
 from mmeb.results.validation import flagged, validate
-from mmeb.tasks import TASKS
+from mmeb.tasks import TASKS, TASKS_BY_NAME
 
-_NAMES = frozenset(task.name for task in TASKS)
 _PUBLIC_METADATA = (
     "model_name",
     "model_backbone",
@@ -83,9 +82,9 @@ def submit(
     result = reading.result
     if result.is_demo:
         raise MmebError(f"{run} holds demo results, which never enter a leaderboard; run on --data hub for real ones.")
-    own = [name for name in result.tasks if name not in _NAMES and result.tasks[name].provenance]
+    own = [name for name in result.tasks if name not in TASKS_BY_NAME and result.tasks[name].provenance]
     tasks = {task.name: result.tasks[task.name] for task in TASKS if task.name in result.tasks}
-    foreign = {name: result.tasks[name] for name in result.tasks if name not in _NAMES and name not in own}
+    foreign = {name: result.tasks[name] for name in result.tasks if name not in TASKS_BY_NAME and name not in own}
     reading.result = RunResult(_metadata(result.metadata, metadata), {**tasks, **foreign}, result.provenance)
     loaded = load_ranks(run)
     ranks = {name: loaded[name] for name in tasks if name in loaded}

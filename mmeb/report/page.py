@@ -16,11 +16,11 @@ from mmeb.errors import MmebError
 from mmeb.files import write_text
 from mmeb.report.gallery import Gallery, gallery
 from mmeb.report.thumbnails import Thumbnail, thumbnail
-from mmeb.results.averages import GROUP_TITLES, averages, coverage, mean_or_coverage, one_decimal, percent
+from mmeb.results.averages import averages, coverage, mean_or_coverage, one_decimal, percent
 from mmeb.results.ranks import Ranks
 from mmeb.results.schema import TaskResult
 from mmeb.results.store import RESULTS_FILE, RUN_FILE, RunFolder
-from mmeb.tasks import PRIMARY_METRIC, TASKS, MetaTask, Task, get_tasks
+from mmeb.tasks import GROUP_TITLES, PRIMARY_METRIC, TASKS, MetaTask, Task, get_tasks
 
 EXAMPLES = 20
 _LONGEST_TEXT = 400  # characters of a text on the page

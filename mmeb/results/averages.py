@@ -4,26 +4,7 @@ import math
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 
-from mmeb.tasks import TASKS, MetaTask, Task
-
-GROUPS: Mapping[str, tuple[Task, ...]] = {
-    "overall": TASKS,
-    "ind": tuple(task for task in TASKS if task.in_distribution),
-    "ood": tuple(task for task in TASKS if not task.in_distribution),
-    **{meta.value: tuple(task for task in TASKS if task.meta_task is meta) for meta in MetaTask},
-}
-"""The seven groups, in the order of every table: 36, 20, 16, 10, 10, 12 and 4 tasks."""
-
-GROUP_TITLES: Mapping[str, str] = {
-    "overall": "Overall",
-    "ind": "IND",
-    "ood": "OOD",
-    "classification": "Classification",
-    "vqa": "VQA",
-    "retrieval": "Retrieval",
-    "grounding": "Grounding",
-}
-
+from mmeb.tasks import GROUPS
 
 _DUST_DIGITS = 9
 

@@ -1,17 +1,16 @@
 """Score files as they exist in the wild, read into one form; nothing of what is in them is trusted."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from mmeb.errors import MmebError
-from mmeb.results.averages import GROUP_TITLES, GROUPS
 from mmeb.results.schema import IMAGE_PART, RunResult, TaskResult
 from mmeb.results.store import RESULTS_FILE, RUN_FILE
 from mmeb.results.text import plain
-from mmeb.tasks import PRIMARY_METRIC, TASKS
+from mmeb.tasks import GROUP_TITLES, GROUPS, PRIMARY_METRIC, TASKS_BY_NAME
 
 MAX_BYTES = 20_000_000
 """A submission with full provenance takes a tenth of a megabyte; a larger file is refused before it is read."""
@@ -22,7 +21,6 @@ ABSENT = frozenset({"FILE_N/A", "DIR_N/A", "JSON_ERROR", "READ_ERROR"})
 _LARGEST = 1e15  # beyond it, and for NaN, a number in a score file is a mistake
 _SCORE_SUFFIX = "_score.json"
 _PARTS = frozenset({IMAGE_PART, "video", "visdoc"})
-_NAMES = frozenset(task.name for task in TASKS)
 _ROW_GROUPS = {"Overall": "overall", **{title: group for group, title in GROUP_TITLES.items()}}
 
 
@@ -59,7 +57,7 @@ def read(path: Path) -> Reading:
         return _from_report(path, content, problems)
     if "Model" in content or "Models" in content:
         return _from_row(path, content, problems)
-    if any(name in _NAMES or (isinstance(entry, dict) and _is_scores(entry)) for name, entry in content.items()):
+    if any(name in TASKS_BY_NAME or (isinstance(entry, dict) and _is_scores(entry)) for name, entry in content.items()):
         return _from_scores(path, "scores by task, without metadata", content, problems)
     raise MmebError(
         f"{path} is in no layout of score files that is known; docs/results.md shows them, "
@@ -151,8 +149,8 @@ def _from_row(path: Path, content: Mapping[str, Any], problems: list[str]) -> Re
     metadata = {ours: content[theirs] for ours, names in keys.items() for theirs in names if theirs in content}
     metadata["data_source"] = content.get("Data Source", "Self-Reported")
     stated = _stated({_ROW_GROUPS[name]: content[name] for name in content if name in _ROW_GROUPS}, "row", problems)
-    in_percent = {name: value for name, value in content.items() if name in _NAMES}
-    scores = _stated(in_percent, "row", problems, _NAMES)
+    in_percent = {name: value for name, value in content.items() if name in TASKS_BY_NAME}
+    scores = _stated(in_percent, "row", problems, TASKS_BY_NAME)
     tasks = {name: TaskResult(name, {PRIMARY_METRIC: score / 100}, 1000, 1000) for name, score in scores.items()}
     return Reading(path, "a row of the first public leaderboard", RunResult(metadata, tasks), stated, (), problems)
 
@@ -168,9 +166,7 @@ def _mapping(value: Any, name: str, problems: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _stated(
-    averages: Any, where: str, problems: list[str], known: frozenset[str] = frozenset(GROUPS)
-) -> dict[str, float]:
+def _stated(averages: Any, where: str, problems: list[str], known: Container[str] = GROUPS) -> dict[str, float]:
     """Percentages by group or task; those that are none are reported."""
     usable = {}
     for name, value in _mapping(averages, where, problems).items():

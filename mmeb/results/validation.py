@@ -5,19 +5,19 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mmeb.errors import MmebError
-from mmeb.results.averages import GROUPS, averages, percent
+from mmeb.results.averages import averages, percent
 from mmeb.results.layouts import Reading, published_source, read
 from mmeb.results.ranks import CUTOFFS, metrics_from_ranks
 from mmeb.results.schema import RunResult, TaskResult
 from mmeb.results.submitted_ranks import QueryRanks, load_ranks
 from mmeb.results.text import plain
-from mmeb.tasks import PRIMARY_METRIC, TASKS, MetaTask
+from mmeb.tasks import GROUPS, PRIMARY_METRIC, TASKS, TASKS_BY_NAME, MetaTask
 
 QUERIES = 1000
 """Queries of every task in the official data (VLM2Vec paper, Table 1)."""
@@ -33,7 +33,6 @@ _WORTH: Mapping[str, Callable[[int], float]] = {
     "ndcg_linear": lambda rank: 1 / math.log2(rank + 1),
 }
 """What a query at a rank adds to a metric."""
-_NAMES = tuple(task.name for task in TASKS)
 _NUMBERS = ("model_size", "embedding_dimension", "max_length_tokens")
 
 
@@ -51,7 +50,9 @@ def validate(
     lines += _metadata(result.metadata)
     if result.is_demo and not demo:
         lines.append("these are demo results, which never enter a leaderboard")
-    lines += _names(result.tasks, () if partial or averages_only or (reading.problems and not result.tasks) else _NAMES)
+    lines += _names(
+        result.tasks, () if partial or averages_only or (reading.problems and not result.tasks) else TASKS_BY_NAME
+    )
     for task in result.tasks.values():
         lines += _counts(task, result, demo=demo)
         lines += _relations(task)
@@ -110,22 +111,22 @@ def _is_date(value: object) -> bool:
     return True
 
 
-def _names(tasks: Iterable[str], expected: Sequence[str]) -> Iterator[str]:
+def _names(tasks: Iterable[str], expected: Collection[str]) -> Iterator[str]:
     given = set(tasks)
-    for name in sorted(given - set(_NAMES)):
-        near = difflib.get_close_matches(name.replace("_", "-"), _NAMES, n=1, cutoff=0.85)
+    for name in sorted(given - TASKS_BY_NAME.keys()):
+        near = difflib.get_close_matches(name.replace("_", "-"), TASKS_BY_NAME, n=1, cutoff=0.85)
         yield f"{name}: no task of this benchmark" + (f"; did you mean {near[0]}?" if near else "")
     missing = [name for name in expected if name not in given]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        yield f"{len(missing)} of {len(_NAMES)} tasks are missing: {shown}"
+        yield f"{len(missing)} of {len(TASKS_BY_NAME)} tasks are missing: {shown}"
 
 
 def _counts(task: TaskResult, result: RunResult, *, demo: bool) -> Iterator[str]:
     if task.num_pred != task.num_data:
         yield f"{task.task}: {task.num_pred} queries were scored of {task.num_data}"
     known_data = bool(task.provenance.get("data")) or demo
-    if task.task in _NAMES and task.num_data != QUERIES and not known_data:
+    if task.task in TASKS_BY_NAME and task.num_data != QUERIES and not known_data:
         yield f"{task.task}: {task.num_data} queries, the task has {QUERIES}"
     if task.num_pred:
         for metric in (f"{name}@{k}" for name in ("hit", "recall") for k in CUTOFFS):
@@ -250,6 +251,6 @@ def check_files(paths: Sequence[Path], *, partial: bool = False, demo: bool = Fa
             problems.append(plain(f"{first[model]} is of the same model, {model[0]!r}"))
         first.setdefault(model, path)
         scored, queries = len(reading.result.tasks), "with" if ranks else "without"
-        summary = f"{scored}/{len(_NAMES)} tasks, {queries} per-query ranks, read as {reading.layout}"
+        summary = f"{scored}/{len(TASKS_BY_NAME)} tasks, {queries} per-query ranks, read as {reading.layout}"
         reports.append(Report(path, tuple(problems), tuple(flagged(reading)), summary, int(bool(problems))))
     return reports

@@ -1,4 +1,4 @@
-"""A task of one's own, from a YAML file beside rows in MMEB-eval's columns."""
+"""Custom tasks: a YAML file beside rows in MMEB-eval's columns."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,9 @@ import yaml
 
 from mmeb.errors import MmebError
 from mmeb.tasks.task import MetaTask, Modality, Task
+
+RESERVED_NAMES = frozenset({"run", "results"})  # a run folder's own files: run.json, results.json
+MAX_NAME_BYTES = 200  # a file name holds 255, of which "<task>.ranks.parquet" and its temporary form take some
 
 _REQUIRED = {"name", "query", "target", "rows"}
 _OPTIONAL = {"meta_task", "query_instruction", "target_instruction", "images"}
@@ -28,8 +31,7 @@ def load_task(path: Path) -> Task:
     for name, value in fields.items():
         if not isinstance(value, str):
             raise MmebError(f"{path}: field {name!r} is to be a string, not {value!r}.")
-    if not fields["name"] or any(character in fields["name"] for character in "/\\\0") or fields["name"][0] == ".":
-        raise MmebError(f"{path}: {fields['name']!r} can't be a file's name, which a task's name has to be.")
+    _check_name(path, fields["name"])
     rows = path.parent / fields["rows"]
     if not rows.is_file():
         raise MmebError(f"{path}: its rows {rows} do not exist.")
@@ -46,6 +48,16 @@ def load_task(path: Path) -> Task:
         )
     except ValueError as error:
         raise MmebError(f"{path}: {error}; modalities are text, image, image+text.") from None
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Raise MmebError for a name that can't be the name of a result file."""
+    if not name.isprintable() or any(character in name for character in "/\\") or name[:1] in {"", "."}:
+        raise MmebError(f"{path}: {name!r} can't be a file's name, which a task's name has to be.")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise MmebError(f"{path}: the name {name[:20]!r}… is longer than {MAX_NAME_BYTES} bytes: shorten it.")
+    if name.lower() in RESERVED_NAMES:
+        raise MmebError(f"{path}: {name!r} is the name of a run's own file: give the task another name.")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from support.runs import NAMES, report, result, write
 from mmeb.leaderboard.entries import load_board
 from mmeb.leaderboard.render import run_table, table_csv
 from mmeb.results import published
-from mmeb.results.averages import GROUPS, averages
+from mmeb.results.averages import averages
 from mmeb.results.schema import RunResult, TaskResult
+from mmeb.tasks import GROUPS
 
 
 def last_column(table: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 import pytest
 
-from mmeb.results.averages import GROUPS, averages, coverage, percent, round_half_up
-from mmeb.tasks import TASKS
+from mmeb.results.averages import averages, coverage, percent, round_half_up
+from mmeb.tasks import GROUPS, TASKS
 
 
 def test_the_groups_have_the_benchmark_s_sizes_and_order() -> None:

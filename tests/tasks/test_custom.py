@@ -1,11 +1,13 @@
-"""Tasks of one's own, as a user writes them."""
+"""Custom tasks, as a user writes them."""
 
 from pathlib import Path
 
 import pytest
 
 from mmeb.errors import MmebError
+from mmeb.results.store import RESULTS_FILE, RUN_FILE
 from mmeb.tasks import Modality, get_tasks
+from mmeb.tasks.custom import RESERVED_NAMES
 
 GOOD = {
     "name": "Birds",
@@ -38,6 +40,8 @@ def test_a_task_file_becomes_a_task_behind_the_benchmarks(tmp_path: Path) -> Non
     [
         ({"name": "VOC2007"}, "task of the benchmark"),
         ({"name": "../Birds"}, "file's name"),
+        ({"name": "N" * 240}, "longer than 200 bytes: shorten it"),
+        ({"name": "Results"}, "'Results' is the name of a run's own file"),
         ({"query": "video"}, "modalities are"),
         ({"rows": "absent.jsonl"}, "do not exist"),
         ({"colour": "red"}, "unknown field 'colour'"),
@@ -46,6 +50,18 @@ def test_a_task_file_becomes_a_task_behind_the_benchmarks(tmp_path: Path) -> Non
 def test_a_wrong_field_is_named(tmp_path: Path, change: dict[str, str], sentence: str) -> None:
     with pytest.raises(MmebError, match=sentence):
         get_tasks(write(tmp_path, GOOD | change))
+
+
+def test_the_names_of_a_runs_own_files_are_reserved() -> None:
+    assert {Path(name).stem for name in (RUN_FILE, RESULTS_FILE)} <= RESERVED_NAMES
+
+
+def test_two_different_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    first, second = write(tmp_path, GOOD), write(tmp_path / "other", GOOD)
+    assert len(get_tasks([first, first])) == 1
+    with pytest.raises(MmebError, match="Two different tasks are called 'Birds'"):
+        get_tasks([first, second])
 
 
 def test_missing_fields_are_all_named_at_once(tmp_path: Path) -> None:

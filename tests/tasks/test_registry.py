@@ -6,7 +6,7 @@ import pytest
 from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
-from mmeb.tasks import TASKS, MetaTask, Modality, Prompt, Task, get_tasks
+from mmeb.tasks import TASKS, MetaTask, Modality, Prompt, Task, get_tasks, task_order
 
 FIRST_SAMPLES = json.loads((GOLDEN / "first_samples.json").read_text(encoding="utf-8"))["samples"]
 PUBLISHED = json.loads((GOLDEN / "published_split.json").read_text(encoding="utf-8"))
@@ -67,6 +67,10 @@ def test_tasks_come_once_and_in_canonical_order() -> None:
         "GQA",
         "EDIS",
     ]
+
+
+def test_names_are_sorted_in_canonical_order_and_others_stand_behind() -> None:
+    assert sorted(["Birds", "MSCOCO", "VOC2007"], key=task_order) == ["VOC2007", "MSCOCO", "Birds"]
 
 
 @pytest.mark.parametrize(("typed", "hint"), [("VOC2077", "VOC2007"), ("OKVQA", "OK-VQA"), ("retreival", "retrieval")])
