@@ -129,6 +129,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_scores_of_an_unbroken_one(tmp_
         assert process.stdout is not None
         process.stdout.readline()
         while not (folder / "run.json").exists():
+            assert process.poll() is None
             time.sleep(0.01)
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)

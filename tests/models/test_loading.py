@@ -50,7 +50,7 @@ def load_elsewhere(hub: str, home: Path, calls: dict[str, Call]) -> dict[str, An
     code = f"""if True:
         import json
         from mmeb.errors import MmebError
-        from mmeb.models.registry import load_model
+        from mmeb.models.loading import load_model
         results = {{}}
         for label, (name, arguments) in {calls!r}.items():
             try:

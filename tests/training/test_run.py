@@ -265,7 +265,7 @@ def test_gradient_checkpointing_computes_layers_again_and_the_same_gradients(ada
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (Recipe("hash_model:HashModel", model=str(CKPT / "clip")), "can't be trained"),
+        (Recipe("support.hash_model:HashModel", model=str(CKPT / "clip")), "can't be trained"),
         (recipe_of("clip", lora=LORA), "clip takes no LoRA"),
         (recipe_of("clip", model=None), "needs a model to start from"),
         (recipe_of("demo", gradient_checkpointing=True), "no gradient checkpointing"),
