@@ -1,4 +1,4 @@
-"""`mmeb models`: which models have a name, and what each is fed."""
+"""`mmeb models`: the registered models, and the input of each."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def command(context: click.Context, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("name")
-@click.option("--task", help="Show what the model is fed for this task's first row.")
+@click.option("--task", help="Show the model input for this task's first row.")
 @click.option("--data", default="hub", show_default=True, help="hub, instruct, demo, or a folder.")
 @click.option("--adapter", help="The model's family, where its name does not tell.")
 @click.option("--option", multiple=True, metavar="KEY=VALUE", help="An option of the adapter; may be repeated.")
@@ -38,17 +38,17 @@ def command(context: click.Context, as_json: bool) -> None:
 def show_command(
     name: str, task: str | None, data: str, adapter: str | None, option: tuple[str, ...], offline: bool, as_json: bool
 ) -> None:
-    """Show a model: its checkpoint, its options, and what it is fed for each pair of modalities, or a task's row."""
+    """Show a model: its checkpoint, its options, and its input for each pair of modalities, or for a task's row."""
     entry = find_entry(name, adapter)
     options = {**entry.options, **parse_options(option)}
     shown: dict[str, Any] = _to_json(entry) | {"options": options}
     if task is not None:
-        shown |= {"task": task, **_fed(name, task, data, adapter, parse_options(option), offline)}
+        shown |= {"task": task, **_inputs(name, task, data, adapter, parse_options(option), offline)}
     elif entry.adapter:  # a hub id's and a folder's is known once its configuration is there
-        from mmeb.models.inputs import fed_pairs
         from mmeb.models.registry import adapter_class
+        from mmeb.models.rendering import model_inputs
 
-        shown["prompts"] = [dataclasses.asdict(pair) for pair in fed_pairs(adapter_class(entry.adapter), options)]
+        shown["prompts"] = [dataclasses.asdict(pair) for pair in model_inputs(adapter_class(entry.adapter), options)]
     if as_json:
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
@@ -58,23 +58,23 @@ def show_command(
         click.echo(f"\n{pair['pair']}  ({', '.join(pair['tasks'])})")
         click.echo(f"  query      {_line(pair['query'])}\n  candidate  {_line(pair['candidate'])}")
     if task is None:
-        click.echo("\n--task WebQA, or any other, shows what the model is fed for a real row, with its tokens.")
+        click.echo("\n--task WebQA, or any other, shows the model input for a real row, with its tokens.")
     for row in shown.get("fed", []):
         click.echo(f"\n{row['role']} ({row['modality']}, {row['tokens']} tokens)")
         click.echo("\n".join(f"  | {line}" for line in row["fed"].split("\n")))
 
 
-def _fed(
+def _inputs(
     name: str, task: str, data: str, adapter: str | None, options: dict[str, str], offline: bool
 ) -> dict[str, Any]:
-    """The query and the right candidate of a task's first row, as the model is fed them, and its provenance."""
+    """The model input for the query and the right candidate of a task's first row, and the model's provenance."""
     from mmeb.data.dataset import load_eval
     from mmeb.data.source import open_source
     from mmeb.models.loading import load_model
     from mmeb.tasks import get_task
 
     dataset = load_eval(get_task(task), open_source(data, offline=offline))
-    model = load_model(name, adapter=adapter, device="cpu", options=options, offline=offline, sketch=True)
+    model = load_model(name, adapter=adapter, device="cpu", options=options, offline=offline, meta=True)
     items = dataset.queries[dataset.query_ids[0]], dataset.candidates[dataset.candidate_ids[0, 0]]
     rows = [
         {
@@ -90,12 +90,13 @@ def _fed(
 
 
 def _to_json(entry: ModelEntry) -> dict[str, Any]:
+    shown = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry) if field.name != "folder"}
     revision = entry.revision or DEFAULT_REVISIONS.get(entry.source)
-    return {**dataclasses.asdict(entry), "options": dict(entry.options), "revision": revision, "url": entry.url}
+    return {**shown, "options": dict(entry.options), "revision": revision, "url": entry.url}
 
 
-def _line(fed: str) -> str:
-    return fed.replace("\n", "\\n")
+def _line(text: str) -> str:
+    return text.replace("\n", "\\n")
 
 
 def _cell(value: Any) -> str:

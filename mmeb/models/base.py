@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmeb.data.item import Item
-from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.resolve import WEIGHTS
-from mmeb.models.checkpoints.saving import copy_configuration, save_weights
-from mmeb.models.options import NoOptions
+from mmeb.errors import MmebError
+from mmeb.models.checkpoints.checkpoint import WEIGHTS, Checkpoint
 
 
 @dataclass(frozen=True)
@@ -37,35 +35,53 @@ class Batch:
 
     @property
     def n_bytes(self) -> int:
-        """What the inputs take of memory."""
+        """The memory that the inputs take."""
         return sum(tensor.nbytes for tensor in self.inputs.values())
 
     def pin_memory(self) -> "Batch":
         return replace(self, inputs={name: tensor.pin_memory() for name, tensor in self.inputs.items()})
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What an adapter can do beyond embedding on one device, and what the names in its checkpoints are.
+
+    `meta`: `load` takes the device "meta" (shapes, tokenizer and image processor, no weights). `spread`: `load` takes
+    the device "auto" (all devices together). `training`: gradients flow through `embed`, all weights are in `module`,
+    and `save` writes what `load` takes. `lora`: `load` takes a LoRA over a base. `image_tower`: the submodules of
+    `module` that see an image before any projection. `weight_files`: the stems of the files with the weights.
+    """
+
+    meta: bool = False
+    spread: bool = False
+    training: bool = False
+    lora: bool = False
+    image_tower: tuple[str, ...] = ()
+    weight_files: tuple[str, ...] = WEIGHTS
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """An adapter without options."""
+
+
 class EmbeddingModel(ABC):
     """An Item in, a unit vector out.
 
     The embedding of an item depends on that item alone: not on its neighbours in the batch, the batch size or the
-    padding. A subclass is one adapter: it owns its prompt template and says in `provenance` all that moves a score.
+    padding. A subclass is one adapter: it holds its prompt template and says in `provenance` all that affects a score.
     """
 
     adapter: ClassVar[str]
-    weight_files: ClassVar[tuple[str, ...]] = WEIGHTS  # the stems of the files with its weights
-    spreads: ClassVar[bool] = False  # whether `load` takes the device "auto": the model spread over all devices
-    sketches: ClassVar[bool] = False  # whether `load` takes the device "meta": a model without weights, to look at
-    trains: ClassVar[bool] = False  # whether its embeddings carry gradients and `save` can write it
-    takes_lora: ClassVar[bool] = False  # whether `load` takes a LoRA over a base
-    image_tower: ClassVar[tuple[str, ...]] = ()  # the modules in `module` that see an image before any projection
-    options_class: ClassVar[type] = NoOptions  # a dataclass: what `--option` may say, with the defaults
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    options_class: ClassVar[type] = NoOptions  # a dataclass: the names, types and defaults of `--option`
 
-    checkpoint: Checkpoint  # where it came from; a model made anew has none
+    checkpoint: Checkpoint  # where it came from; a newly initialised model has none
     name: str  # as the user named it: "clip-vit-l14", a hub id or a folder
     dim: int
     device: torch.device
     dtype: torch.dtype
-    module: nn.Module  # what holds the weights; what is trained
+    module: nn.Module  # holds the weights
     options: Any = NoOptions()  # an instance of `options_class`
 
     @classmethod
@@ -97,11 +113,11 @@ class EmbeddingModel(ABC):
 
     @classmethod
     def render(cls, item: Item, options: Any) -> str:
-        """What a model with these options is fed for an item, as a person may read it; the image as `<|image_1|>`."""
+        """The model input for an item under these options, in readable form; the image as `<|image_1|>`."""
         return item.prompt
 
     def rendered(self, item: Item) -> str:
-        """What this model is fed for an item."""
+        """The input of this model for an item."""
         return self.render(item, self.options)
 
     def n_tokens(self, item: Item) -> int:
@@ -114,13 +130,12 @@ class EmbeddingModel(ABC):
         `state` is the state of `module` where it can't be asked itself: gathered from many processes, or of less
         precision.
         """
-        save_weights(self.module, folder, self.weight_files[0], state)
-        copy_configuration(self.checkpoint.path, folder)
+        raise MmebError(f"A model of the adapter {self.adapter} can't be saved.")
 
     @property
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """JSON values: checkpoint, revision, adapter, prompt version, options, dtype, image policy.
 
-        Whatever moves a score stands here: embeddings and results are reused only where it is equal.
+        Whatever affects a score stands here: embeddings and results are reused only where it is equal.
         """

@@ -1,6 +1,6 @@
 """The checkpoints that have a name of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +10,10 @@ class ModelEntry:
     """A registered model.
 
     `source` is a hub id or a folder, `revision` a commit, branch or tag (None: that of DEFAULT_REVISIONS, else the
-    branch `main`, resolved to a commit when the model is loaded). A LoRA names what it stands on in `base`. `options`
-    are the adapter's, under those that a user gives; `note` says why they are what they are. `adapter` is a short
-    name, or `module:Class`.
+    branch `main`, resolved to a commit when the model is loaded). Files that come with a package, or that it makes, lie
+    where `folder()` says; `source` is then what results call them. A LoRA names its base model in `base`. `options` are
+    the adapter's defaults, under those that a user gives; `note` says why. `adapter` is a short name, or
+    `module:Class`.
     """
 
     name: str
@@ -24,11 +25,12 @@ class ModelEntry:
     base: str | None = None
     base_revision: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    folder: Callable[[], Path] | None = None
 
     @property
     def url(self) -> str | None:
-        """The model's page on the hub; None for a folder and for the demo's."""
-        local = Path(self.source).is_absolute() or self.source == DEMO_VLM
+        """The model's page on the hub; None for a folder."""
+        local = self.folder is not None or Path(self.source).is_absolute()
         return None if local else f"https://huggingface.co/{self.source}"
 
 
@@ -42,7 +44,6 @@ DEFAULT_REVISIONS = {
 }
 
 BUNDLED = Path(__file__).parents[1] / "demo" / "checkpoints"
-DEMO_VLM = "random weights: demo-vlm"  # the source of the model that is made on this machine
 _PHI35V = "microsoft/Phi-3.5-vision-instruct"
 _QWEN2VL = "Qwen/Qwen2-VL-{}-Instruct"
 _V1 = "prompts and positions as it was trained and scored"
@@ -53,24 +54,41 @@ _V2_OPTIONS = {
     "bare_placeholder": "drop",
 }
 _V2 = "images at their own size up to 1280 tokens, and no placeholder without an image, as its authors score it"
-_DEMO_VLM_OPTIONS = {"image_resolution": "low"}
-_CAPTIONS = "fed the text without its instruction: it was trained on captions alone"
+_CAPTIONS = "takes the text without its instruction: it was trained on captions alone"
 _BLIP2 = f"{_CAPTIONS}; an image is the mean of its query tokens"
 
 
 def _contrastive(name: str, adapter: str, source: str, size_b: float, note: str = _CAPTIONS) -> ModelEntry:
     """A pair of towers trained on captions, which never saw an instruction.
 
-    Fed with one, an image-only query would get the same text vector added in every row of a task, and the ranks would
-    follow that constant instead of the image.
+    With the instruction, an image-only query would get the same text vector added in every row of a task, and the
+    ranks would follow that constant instead of the image.
     """
     return ModelEntry(name, adapter, source, size_b, note, options={"text": "plain"})
 
 
+def _demo_vlm() -> Path:
+    from mmeb.demo.vlm import demo_vlm_folder
+
+    return demo_vlm_folder()
+
+
 ENTRIES: tuple[ModelEntry, ...] = (
-    ModelEntry("demo", "demo", str(BUNDLED / "demo"), note="bundled, for the demo data alone"),
     ModelEntry(
-        "demo-vlm", "qwen2-vl", DEMO_VLM, 0.002, "untrained, for the demo data alone", options=_DEMO_VLM_OPTIONS
+        "demo",
+        "demo",
+        "bundled: demo",
+        note="bundled, for the demo data alone",
+        folder=lambda: BUNDLED / "demo",
+    ),
+    ModelEntry(
+        "demo-vlm",
+        "qwen2-vl",
+        "random weights: demo-vlm",
+        0.002,
+        "untrained, for the demo data alone",
+        options={"image_resolution": "low"},
+        folder=_demo_vlm,
     ),
     _contrastive("clip-vit-b32", "clip", "openai/clip-vit-base-patch32", 0.151),
     _contrastive("clip-vit-b16", "clip", "openai/clip-vit-base-patch16", 0.150),

@@ -1,4 +1,4 @@
-"""From a registry entry to a model that is ready to embed."""
+"""A model that is ready to embed, from its name."""
 
 import json
 import sys
@@ -9,14 +9,12 @@ from pathlib import Path
 import torch
 
 from mmeb.errors import MmebError
-from mmeb.models.base import EmbeddingModel
+from mmeb.models.base import EmbeddingModel, NoOptions
 from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.manifest import options_of, read_manifest
 from mmeb.models.checkpoints.resolve import resolve
 from mmeb.models.checkpoints.weights import count_parameters
-from mmeb.models.entries import ModelEntry
-from mmeb.models.options import NoOptions, parse_options
-from mmeb.models.registry import ADAPTER_BY_MODEL_TYPE, adapter_class, find_entry, list_adapters
+from mmeb.models.options import parse_options
+from mmeb.models.registry import ADAPTER_BY_MODEL_TYPE, adapter_class, find_entry, list_adapters, with_manifest
 from mmeb.runtime.memory import check_memory
 
 DTYPES = {
@@ -39,74 +37,48 @@ def load_model(
     revision: str | None = None,
     offline: bool = False,
     device_map: str | None = None,
-    sketch: bool = False,
+    meta: bool = False,
 ) -> EmbeddingModel:
     """Load a model by its registered name, its hub id, or its folder.
 
     `adapter` is the model's family where its name or its `config.json` does not tell. `device` is cuda where there is
     one, else cpu; `dtype` bfloat16 on a GPU, float32 on the CPU; `device_map="auto"` spreads the model over all GPUs.
     `options` are the adapter's, over the registry's. `revision` is a commit, branch or tag of a hub repository; with
-    `offline` no call leaves the machine. A `sketch` renders items and counts their tokens, and is made without
-    downloading or loading weights where the adapter knows how. Raises MmebError for a mistake in any of these, a
-    checkpoint that does not fit the adapter, and too little memory.
+    `offline` no call leaves the machine. `meta` puts the model on the meta device where the adapter supports it: no
+    weights are downloaded or loaded, and it renders items and counts their tokens. Raises MmebError for a mistake in
+    any of these, a checkpoint that does not fit the adapter, and too little memory.
     """
     entry = find_entry(name, adapter)
-    return load(
-        replace(entry, revision=revision or entry.revision),
-        device=device,
-        dtype=dtype,
-        options=options or {},
-        offline=offline,
-        device_map=device_map,
-        sketch=sketch,
-    )
-
-
-def load(
-    entry: ModelEntry,
-    *,
-    device: str | None = None,
-    dtype: str | None = None,
-    options: Mapping[str, str],
-    offline: bool = False,
-    device_map: str | None = None,
-    sketch: bool = False,
-) -> EmbeddingModel:
-    """The entry's model; what the arguments mean and what is refused stands at `registry.load_model`."""
+    entry = replace(entry, revision=revision or entry.revision)
     target = _device(device, device_map)
     number = _dtype(dtype, target)
-    own = {**entry.options, **options}
-    base = own.pop("base", None)  # where a LoRA's base lies: the adapter is given the files, not the name
+    base = (options or {}).get("base", entry.options.get("base"))
     if not entry.adapter:
-        entry = _with_adapter(entry, resolve(entry, base=base, offline=offline, weights=()))
-        own = {**entry.options, **own}
-    name = entry.adapter
-    adapter = adapter_class(name)
-    if adapter.options_class is not NoOptions:  # others may have options that they do not declare
-        parse_options(adapter.options_class, own, name)  # a slip of the pen is not worth a download
-    sketch = sketch and adapter.sketches
+        checkpoint = resolve(entry, base=base, offline=offline, weights=())
+        entry = with_manifest(entry, checkpoint.path)
+        entry = entry if entry.adapter else replace(entry, adapter=_guess_adapter(checkpoint))
+    family = adapter_class(entry.adapter)
+    # Where a LoRA's base lies is no option of the adapter, which is given its files.
+    given = {name: value for name, value in {**entry.options, **(options or {})}.items() if name != "base"}
+    if family.options_class is not NoOptions:  # others may have options that they do not declare
+        parse_options(family.options_class, given, entry.adapter)  # a typo is not worth a download
+    can = family.capabilities
+    meta = meta and can.meta
     # A folder's revision is a hash over its weights too, and they are there anyway.
-    weights = () if sketch and not Path(entry.source).is_dir() else adapter.weight_files
+    weights = () if meta and not Path(entry.source).is_dir() else can.weight_files
     checkpoint = resolve(entry, base=base, offline=offline, weights=weights)
-    if sketch:
-        return adapter.load(checkpoint, device=torch.device("meta"), dtype=number, options=own)
-    if target == "auto" and not adapter.spreads:
-        raise MmebError(f"A {adapter.adapter} model can't be spread over several devices: leave --device-map out.")
+    if meta:
+        return family.load(checkpoint, device=torch.device("meta"), dtype=number, options=given)
+    if target == "auto" and not can.spread:
+        raise MmebError(f"A {family.adapter} model can't be spread over several devices: leave --device-map out.")
     parts = [part.path for part in (checkpoint, checkpoint.base) if part is not None]
-    parameters = sum(count_parameters(folder, adapter.weight_files) for folder in parts)
+    parameters = sum(count_parameters(folder, can.weight_files) for folder in parts)
     if number == torch.float32 and target != torch.device("cpu"):
-        # Left alone, the convolutions of an image tower round their factors to 10 bits on a GPU (TF32).
+        # By default, the convolutions of an image tower round their factors to 10 bits on a GPU (TF32).
         torch.backends.cudnn.allow_tf32 = False
         torch.set_float32_matmul_precision("highest")
     print(check_memory(entry.name, parameters, number, target), file=sys.stderr)
-    return adapter.load(checkpoint, device=target, dtype=number, options=own)
-
-
-def _with_adapter(entry: ModelEntry, checkpoint: Checkpoint) -> ModelEntry:
-    """The entry with the adapter, and the options, that its files tell of."""
-    if manifest := read_manifest(checkpoint.path):
-        return replace(entry, adapter=manifest["adapter"], options=options_of(manifest))
-    return replace(entry, adapter=_guess_adapter(checkpoint))
+    return family.load(checkpoint, device=target, dtype=number, options=given)
 
 
 def _guess_adapter(checkpoint: Checkpoint) -> str:

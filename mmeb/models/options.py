@@ -9,11 +9,6 @@ from mmeb.errors import MmebError
 Options = TypeVar("Options")
 
 
-@dataclasses.dataclass(frozen=True)
-class NoOptions:
-    """The adapter has none."""
-
-
 def parse_options(options_class: type[Options], given: Mapping[str, str], adapter: str) -> Options:
     """`options_class` (a dataclass with a default for every field) with what a user gave as `--option key=value`.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmeb.errors import MmebError
-from mmeb.models.checkpoints.manifest import options_of, read_manifest
+from mmeb.models.checkpoints.checkpoint import MANIFEST, options_of, read_manifest
 from mmeb.models.entries import ENTRIES, ModelEntry
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def list_adapters() -> list[str]:
 
 
 def find_entry(name: str, adapter: str | None = None) -> ModelEntry:
-    """The registered model of this name or hub id; an entry made for the purpose for another hub id or a folder.
+    """The registered model of this name or hub id; a new entry for another hub id or a folder.
 
     `adapter`, where given, goes over the entry's. The adapter of a hub id may be empty: its `config.json`, once
     downloaded, tells. Raises MmebError, with the nearest names, for a name that is none of these.
     """
-    entry = _registered(name) or _unregistered(name)
+    entry = _registered(name) or _unregistered(name, adapter)
     if adapter is None or adapter == entry.adapter:
         return entry
     return replace(entry, adapter=adapter, options={})  # another adapter has options of its own
@@ -88,6 +88,24 @@ def adapter_class(adapter: str) -> "type[EmbeddingModel]":
     return loaded
 
 
+def with_manifest(entry: ModelEntry, folder: Path, adapter: str | None = None) -> ModelEntry:
+    """The entry with the adapter and the options that the folder's `mmeb.json` names, where it has one.
+
+    The user's `adapter` goes over the manifest's. Nothing that a checkpoint names is imported: raises MmebError where
+    the manifest alone names anything but a registered adapter.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None or adapter not in (None, manifest["adapter"]):
+        return entry
+    named = manifest["adapter"]
+    if adapter is None and named not in ADAPTERS and named not in (plugin.name for plugin in _plugins()):
+        raise MmebError(
+            f"The {MANIFEST} of {entry.source} names the adapter {named!r}, which is not registered: give it with "
+            "--adapter if you trust its code."
+        )
+    return replace(entry, adapter=named, options=options_of(manifest))
+
+
 def _registered(name: str) -> ModelEntry | None:
     for entry in ENTRIES:
         if name == entry.name:
@@ -102,11 +120,10 @@ def _registered(name: str) -> ModelEntry | None:
     return None
 
 
-def _unregistered(name: str) -> ModelEntry:
+def _unregistered(name: str, adapter: str | None) -> ModelEntry:
     folder = Path(name).expanduser()
     if folder.is_dir():
-        manifest = read_manifest(folder) or {}
-        return ModelEntry(name, manifest.get("adapter", ""), str(folder.resolve()), options=options_of(manifest))
+        return with_manifest(ModelEntry(name, "", str(folder.resolve())), folder, adapter)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and all(name.split("/")):
         return ModelEntry(name, "", name)
     if "/" in name:

@@ -14,7 +14,7 @@ from mmeb.evaluation.encode import encode
 from mmeb.evaluation.probes import probes
 from mmeb.files import replacing_folder
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.checkpoints.manifest import MANIFEST, read_manifest
+from mmeb.models.checkpoints.checkpoint import MANIFEST, read_manifest
 from mmeb.models.checkpoints.resolve import ADAPTER_CONFIG
 from mmeb.models.loading import load_model
 

@@ -18,7 +18,7 @@ from mmeb.data.train.dataset import TrainSubset, open_train
 from mmeb.evaluation.evaluate import evaluate
 from mmeb.evaluation.provenance import library_versions
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.checkpoints.manifest import MANIFEST
+from mmeb.models.checkpoints.checkpoint import MANIFEST
 from mmeb.models.options import to_json
 from mmeb.tasks import get_tasks
 from mmeb.training.card import model_card

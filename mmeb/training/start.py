@@ -48,7 +48,7 @@ def start_model(
     that can't be trained, or not with a LoRA, for targets that match nothing, and for what can't be loaded.
     """
     check_adapter(recipe)
-    model = _load(recipe, own_device(device), offline, sketch=not weights)
+    model = _load(recipe, own_device(device), offline, meta=not weights)
     module = model.module
     if any(isinstance(part, _BatchNorm) for part in module.modules()):
         raise MmebError(
@@ -71,9 +71,9 @@ def start_model(
 def check_adapter(recipe: Recipe) -> None:
     """Raise MmebError for an adapter that is not there, or can't be trained as the recipe says; loads nothing."""
     family = adapter_class(recipe.adapter)
-    if not family.trains:
+    if not family.capabilities.training:
         raise MmebError(f"The adapter {recipe.adapter} can't be trained: its embeddings carry no gradients.")
-    if recipe.lora is not None and not family.takes_lora:
+    if recipe.lora is not None and not family.capabilities.lora:
         raise MmebError(
             f"The adapter {recipe.adapter} takes no LoRA: leave the lora settings out to train all weights."
         )
@@ -97,7 +97,7 @@ def describe(module: nn.Module) -> Trainable:
     return Trainable(patterns, trained, sum(each.numel() for _, each in parameters))
 
 
-def _load(recipe: Recipe, device: str, offline: bool, *, sketch: bool) -> EmbeddingModel:
+def _load(recipe: Recipe, device: str, offline: bool, *, meta: bool) -> EmbeddingModel:
     if recipe.model is None:
         parse_options(DemoModel.options_class, recipe.options, recipe.adapter)
         return DemoModel.new(DemoConfig(), seed=recipe.seed, device=torch.device(device))
@@ -113,10 +113,10 @@ def _load(recipe: Recipe, device: str, offline: bool, *, sketch: bool) -> Embedd
         options={**recipe.options, **({} if whole else {"lora": "keep"})},
         revision=recipe.model_revision,
         offline=offline,
-        sketch=sketch,
+        meta=meta,
     )
-    if sketch and not whole and model.checkpoint.base is not None:
-        return _load(recipe, device, offline, sketch=False)  # the adapter to go on from is part of the shape
+    if meta and not whole and model.checkpoint.base is not None:
+        return _load(recipe, device, offline, meta=False)  # the adapter to go on from is part of the shape
     return model
 
 
@@ -131,7 +131,7 @@ def _with_lora(model: EmbeddingModel, recipe: Recipe, settings: LoraSettings) ->
             dropout=settings.dropout,
             dora=settings.dora,
             seed=recipe.seed,
-            spared=model.image_tower if recipe.freeze_tower else (),
+            spared=model.capabilities.image_tower if recipe.freeze_tower else (),
         )
         lora.train_only(model.module)
         return recipe
@@ -151,9 +151,9 @@ def _with_lora(model: EmbeddingModel, recipe: Recipe, settings: LoraSettings) ->
 
 
 def _freeze_tower(model: EmbeddingModel) -> None:
-    if not model.image_tower:
+    if not model.capabilities.image_tower:
         raise MmebError(f"The adapter {model.adapter} names no image tower: leave --freeze-tower out.")
-    for name in model.image_tower:
+    for name in model.capabilities.image_tower:
         model.module.get_submodule(name).requires_grad_(False)
 
 

@@ -143,7 +143,7 @@ def test_a_lora_in_a_folder_takes_its_base_from_an_option() -> None:
 
 
 def test_a_whole_model_takes_no_base() -> None:
-    with pytest.raises(MmebError, match="is a whole model, not a LoRA"):
+    with pytest.raises(MmebError, match="is a full model, not a LoRA"):
         load_model(str(CKPT / "clip"), device="cpu", options={"base": str(CKPT / "clip")})
 
 
@@ -237,13 +237,13 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, file: str, content: s
 
 
 @pytest.mark.parametrize("name", ["clip", "blip2", "phi3_v", "qwen2_vl"])
-def test_a_sketch_counts_the_tokens_of_the_model_without_its_weights(name: str) -> None:
-    sketch, model = (load_model(str(CKPT / name), device="cpu", sketch=sketch) for sketch in (True, False))
+def test_a_model_on_the_meta_device_counts_tokens_without_its_weights(name: str) -> None:
+    shape, model = (load_model(str(CKPT / name), device="cpu", meta=meta) for meta in (True, False))
     item = Item("<|image_1|>\nWhat is it?", image=Image.new("RGB", (90, 40)))
 
-    assert next(sketch.module.parameters()).is_meta
-    assert (sketch.rendered(item), sketch.n_tokens(item)) == (model.rendered(item), model.n_tokens(item))
-    assert sketch.provenance == model.provenance
+    assert next(shape.module.parameters()).is_meta
+    assert (shape.rendered(item), shape.n_tokens(item)) == (model.rendered(item), model.n_tokens(item))
+    assert shape.provenance == model.provenance
 
 
 @pytest.mark.parametrize("name", ["clip", "phi3_v", "qwen2_vl"])

@@ -13,7 +13,7 @@ import mmeb
 from mmeb.errors import MmebError
 from mmeb.evaluation.probes import probes
 from mmeb.models.checkpoints import lora
-from mmeb.models.checkpoints.manifest import MANIFEST
+from mmeb.models.checkpoints.checkpoint import MANIFEST
 from mmeb.models.loading import load_model
 from mmeb.training.merge import merge
 

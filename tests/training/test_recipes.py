@@ -29,8 +29,8 @@ def test_a_recipe_says_what_it_needs_and_where_its_numbers_come_from(name: str) 
     assert named.sources
     assert named.sources.keys() <= {field.name for field in dataclasses.fields(Recipe)}
     family = adapter_class(named.recipe.adapter)
-    assert family.trains
-    assert family.takes_lora or named.recipe.lora is None
+    assert family.capabilities.training
+    assert family.capabilities.lora or named.recipe.lora is None
 
 
 def test_every_adapter_has_a_recipe_of_its_name() -> None:

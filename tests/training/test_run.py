@@ -199,7 +199,7 @@ def test_a_frozen_tower_stays_as_it_was_to_the_bit(adapter: str, lora: bool, tmp
     before = weights(recipe)
     run(recipe, settings(tmp_path / "model"), data="demo")
     after = load_file(tmp_path / "model/model.safetensors")
-    tower = {name for name in before if name.startswith(model.image_tower)}
+    tower = {name for name in before if name.startswith(model.capabilities.image_tower)}
     assert tower
     assert all(torch.equal(after[name], before[name].to(after[name].dtype)) for name in tower)
     assert any(not torch.equal(after[name], before[name].to(after[name].dtype)) for name in before.keys() - tower)

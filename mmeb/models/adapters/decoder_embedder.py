@@ -15,7 +15,7 @@ from mmeb.data.images.image import ImageRef
 from mmeb.data.item import Item, distinct_images
 from mmeb.models.adapters.pooling import last_token
 from mmeb.models.backbones.base import Backbone
-from mmeb.models.base import Batch, EmbeddingModel
+from mmeb.models.base import Batch, Capabilities, EmbeddingModel
 from mmeb.models.checkpoints import lora
 from mmeb.models.checkpoints.checkpoint import Checkpoint
 from mmeb.models.checkpoints.saving import copy_configuration, save_weights
@@ -54,7 +54,7 @@ class DecoderEmbedder(EmbeddingModel):
     `backbone_options` names the options that its backbone takes.
     """
 
-    spreads = sketches = trains = takes_lora = True
+    capabilities = Capabilities(meta=True, spread=True, training=True, lora=True)
     backbone_class: ClassVar[type[Backbone]]
     backbone_options: ClassVar[Sequence[str]] = ()
     options_class: ClassVar[type[DecoderOptions]]
@@ -94,7 +94,7 @@ class DecoderEmbedder(EmbeddingModel):
         if lora.is_on(self.module):
             lora.save(self.module, folder, base=base.source, base_revision=base.revision, outer=self.outer, state=state)
         else:
-            save_weights(self.module, folder, self.weight_files[0], state)
+            save_weights(self.module, folder, self.capabilities.weight_files[0], state)
         copy_configuration(base.path, folder)
 
     def preprocess(self, items: Sequence[Item]) -> Batch:

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
-from mmeb.models.base import Batch, EmbeddingModel
+from mmeb.models.base import Batch, Capabilities, EmbeddingModel
 from mmeb.models.checkpoints.checkpoint import Checkpoint
 from mmeb.models.checkpoints.saving import save_weights
 from mmeb.models.checkpoints.weights import load_state_dict, load_strict
@@ -43,15 +43,14 @@ class DemoConfig:
 
 
 class DemoModel(EmbeddingModel):
-    """Words and patches behind one token of their own, whose last state is the embedding.
+    """Words and patches behind a start token, whose last state is the embedding.
 
-    It is fed the row's whole prompt without the placeholder: the instruction tells which of an image's sides is asked
+    Its input is the row's full prompt without the placeholder: the instruction tells which of an image's sides is asked
     for.
     """
 
     adapter = "demo"
-    trains = True
-    image_tower = ("patches",)
+    capabilities = Capabilities(training=True, image_tower=("patches",))
 
     def __init__(self, name: str, config: DemoConfig, device: torch.device, dtype: torch.dtype) -> None:
         self.name = name
@@ -84,8 +83,8 @@ class DemoModel(EmbeddingModel):
 
     def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
         """The weights in half precision: the file is bundled."""
-        whole = self.module.state_dict() if state is None else state
-        save_weights(self.module, folder, WEIGHTS, {name: tensor.half() for name, tensor in whole.items()})
+        state = self.module.state_dict() if state is None else state
+        save_weights(self.module, folder, WEIGHTS, {name: tensor.half() for name, tensor in state.items()})
         config = {"model_type": _MODEL_TYPE, **asdict(self.config)}
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -197,16 +196,16 @@ class _Block(nn.Module):
         self.before_mlp = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
 
-    def forward(self, hidden: Tensor, mask: Tensor, wanted: int | None = None) -> Tensor:
-        """The first `wanted` states, all by default, of `hidden` (n, length, dim).
+    def forward(self, hidden: Tensor, mask: Tensor, n_states: int | None = None) -> Tensor:
+        """The first `n_states` states, all by default, of `hidden` (n, length, dim).
 
         `mask` is (n, 1, 1, length), true for real tokens.
         """
         n, length, dim = hidden.shape
         heads = self.query_key_value(self.before_attention(hidden)).view(n, length, 3, self.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(query[:, :, :wanted], key, value, attn_mask=mask)
-        hidden = hidden[:, :wanted]
+        mixed = scaled_dot_product_attention(query[:, :, :n_states], key, value, attn_mask=mask)
+        hidden = hidden[:, :n_states]
         hidden = hidden + self.attention_out(mixed.transpose(1, 2).reshape(n, -1, dim))
         out: Tensor = hidden + self.mlp(self.before_mlp(hidden))
         return out

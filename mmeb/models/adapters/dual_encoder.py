@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,16 +12,17 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mmeb.data.item import Item, distinct_images
-from mmeb.models.base import Batch, EmbeddingModel
+from mmeb.models.base import Batch, Capabilities, EmbeddingModel
 from mmeb.models.checkpoints.checkpoint import Checkpoint
 from mmeb.models.checkpoints.processors import image_policy
+from mmeb.models.checkpoints.saving import copy_configuration, save_weights
 from mmeb.models.options import to_json
 from mmeb.tasks import PLACEHOLDER
 
 
 @dataclass(frozen=True)
 class DualEncoderOptions:
-    """`text` is what the text tower is fed, `fusion` what becomes of an item with image and text.
+    """`text` is the input of the text tower, `fusion` what becomes of an item with image and text.
 
     `plain` is the item's text alone, `instruction` has its instruction in front; `raw` is the prompt as MMEB-eval
     writes it, with its placeholder, and `strip` the same without. `unit` is the sum of the two unit vectors, `sum` that
@@ -46,8 +48,7 @@ class DualEncoder(EmbeddingModel):
     Which text an image-only item has depends on the options: with `text=plain` it has none.
     """
 
-    trains = True
-    image_tower = ("vision_model",)
+    capabilities = Capabilities(meta=True, training=True, image_tower=("vision_model",))
     prompt_version: ClassVar[str] = "dual-encoder-1"
     options_class: ClassVar[type[DualEncoderOptions]] = DualEncoderOptions
 
@@ -98,6 +99,10 @@ class DualEncoder(EmbeddingModel):
     def render(cls, item: Item, options: Any) -> str:
         parts = (PLACEHOLDER if item.image is not None else None, text_of(item, options))
         return " + ".join(part for part in parts if part is not None)
+
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        save_weights(self.module, folder, self.capabilities.weight_files[0], state)
+        copy_configuration(self.checkpoint.path, folder)
 
     def group(self, item: Item) -> Hashable:
         return item.image is not None, text_of(item, self.options) is not None
@@ -163,7 +168,6 @@ class DualEncoder(EmbeddingModel):
 class LibraryDualEncoder(DualEncoder):
     """A model class of transformers with its checkpoint's image processor and tokenizer."""
 
-    sketches = True
     processor: Any  # the library's own class; set by `load`
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
@@ -185,7 +189,7 @@ class LibraryDualEncoder(DualEncoder):
 
 
 def text_of(item: Item, options: DualEncoderOptions) -> str | None:
-    """What the text tower is fed; None where that is empty and there is an image instead."""
+    """The input of the text tower; None where it would be empty and there is an image instead."""
     match options.text:
         case "plain":
             text = item.text

@@ -1,6 +1,6 @@
 """E5-V: LLaVA-NeXT on Llama-3, asked to sum up text, image or both in one word."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mmeb.data.item import Item
@@ -26,11 +26,11 @@ class E5VOptions(DecoderOptions):
 
 
 class E5VModel(DecoderEmbedder):
-    """Fed without MMEB's instructions by default: the model was trained on captions and never saw any."""
+    """Without MMEB's instructions by default: the model was trained on captions and never saw any."""
 
     adapter = "e5v"
     backbone_class = LlavaNextBackbone
-    image_tower = ("vision_tower",)
+    capabilities = replace(DecoderEmbedder.capabilities, image_tower=("vision_tower",))
     renames = llava_next.RENAMES
     outer = "model."
     prompt_version = "e5v-1"

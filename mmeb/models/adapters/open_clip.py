@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import open_clip
@@ -27,9 +28,11 @@ _LONGEST_TOKEN = 128
 
 class OpenClipModel(DualEncoder):
     adapter = "open_clip"
-    sketches = True
-    image_tower = ("visual",)
-    weight_files = ("open_clip_model", "open_clip_pytorch_model")
+    capabilities = replace(
+        DualEncoder.capabilities,
+        image_tower=("visual",),
+        weight_files=("open_clip_model", "open_clip_pytorch_model"),
+    )
     preprocessing: PreprocessCfg
     transform: Any
 
@@ -50,7 +53,7 @@ class OpenClipModel(DualEncoder):
         finally:
             logging.disable(logging.NOTSET)
         if torch.device(device).type != "meta":
-            state = convert_state_dict(module, load_state_dict(checkpoint.path, cls.weight_files))
+            state = convert_state_dict(module, load_state_dict(checkpoint.path, cls.capabilities.weight_files))
             load_strict(module, state, checkpoint.source)
         module = module.to(device=device, dtype=dtype).eval()
         grid = getattr(module.visual, "grid_size", (16, 16))  # towers of the timm library don't tell

@@ -5,7 +5,7 @@ puts its own image token in the placeholder's stead. Queries of WebQA and EDIS h
 the v1 models were trained and scored with it kept, V2.0 never saw it (`bare_placeholder=drop`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mmeb.data.item import Item
@@ -61,7 +61,7 @@ class VLM2Vec(DecoderEmbedder):
 
 class Phi35VModel(VLM2Vec):
     adapter = "phi35v"
-    image_tower = ("model.vision_embed_tokens.img_processor",)
+    capabilities = replace(DecoderEmbedder.capabilities, image_tower=("model.vision_embed_tokens.img_processor",))
     backbone_class = Phi3VBackbone
     backbone_options = ("num_crops",)
     options_class = Phi35VOptions
@@ -70,7 +70,7 @@ class Phi35VModel(VLM2Vec):
 class LlavaNextModel(VLM2Vec):
     adapter = "llava-next"
     backbone_class = LlavaNextBackbone
-    image_tower = ("vision_tower",)
+    capabilities = replace(DecoderEmbedder.capabilities, image_tower=("vision_tower",))
     options_class = LlavaNextOptions
     renames = llava_next.RENAMES
     outer = "model."
@@ -80,7 +80,7 @@ class Qwen2VLModel(VLM2Vec):
     adapter = "qwen2-vl"
     backbone_class = Qwen2VLBackbone
     backbone_options = ("positions", "min_pixels", "max_pixels")
-    image_tower = ("visual.patch_embed", "visual.blocks")
+    capabilities = replace(DecoderEmbedder.capabilities, image_tower=("visual.patch_embed", "visual.blocks"))
     options_class = Qwen2VLOptions
     renames = qwen2_vl.RENAMES
     outer = "model."

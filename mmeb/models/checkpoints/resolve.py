@@ -9,18 +9,17 @@ from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from mmeb.data.hub import is_offline, plain_errors
 from mmeb.errors import MmebError
-from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.entries import BUNDLED, DEFAULT_REVISIONS, DEMO_VLM, ModelEntry
+from mmeb.models.checkpoints.checkpoint import WEIGHTS, Checkpoint
+from mmeb.models.entries import DEFAULT_REVISIONS, ENTRIES, ModelEntry
 
 ADAPTER_CONFIG = "adapter_config.json"
 FOLDER_REVISION = "sha256:"  # a folder has no commit: its revision is a hash over its content
-WEIGHTS = ("model", "pytorch_model")  # the stems of weight files that transformers writes
 LORA_WEIGHTS = ("adapter_model",)
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 _SHARD = r"(-\d{5}-of-\d{5})?"
 _SUFFIXES = (".safetensors", ".bin")  # in this order: a pickle is read only where there is nothing better
@@ -34,21 +33,23 @@ def resolve(
 ) -> Checkpoint:
     """The entry's files on this machine, downloaded where they are on the hub; a LoRA's base likewise.
 
-    `base` says where a LoRA's base lies (a folder or a hub id), over the entry's and the adapter config's own word.
-    `weights` are the stems of the weight files that are wanted. Raises MmebError where the hub or the folder lacks
-    what is needed.
+    `base` says where a LoRA's base lies (a folder or a hub id), over what the entry and the adapter's configuration
+    say. `weights` are the stems of the weight files to fetch. Raises MmebError where the hub or the folder lacks what
+    is needed.
     """
-    checkpoint = _place(entry.name, entry.source, entry.revision, offline, tuple(weights))
+    weights = tuple(weights)
+    checkpoint = _place(entry, offline, weights)
     if not (checkpoint.path / ADAPTER_CONFIG).is_file():
         if base is not None:
-            raise MmebError(f"{entry.source} is a whole model, not a LoRA: leave the option base out.")
+            raise MmebError(f"{entry.source} is a full model, not a LoRA: leave the option base out.")
         return checkpoint
     source, revision = (base or entry.base, None) if base or entry.base else _base_of(checkpoint)
     if entry.base and source == entry.base:
         revision = entry.base_revision
     of_content = revision is not None and revision.startswith(FOLDER_REVISION)
+    known = next((known for known in ENTRIES if known.source == source), ModelEntry(entry.name, "", str(source)))
     try:
-        found = _place(entry.name, str(source), None if of_content else revision, offline, tuple(weights))
+        found = _place(replace(known, revision=None if of_content else revision), offline, weights)
     except MmebError as error:
         raise MmebError(
             f"The base of {entry.source} is missing: {str(error).rstrip('.')}; --option base=FOLDER says where it lies."
@@ -66,10 +67,11 @@ def weight_files(folder: Path, weights: Iterable[str] = WEIGHTS) -> list[Path]:
     weights = tuple(weights)
     names = _weights([path.name for path in folder.iterdir()], weights)
     if not names:
-        wanted = " or ".join(f"{stem}{suffix}" for stem, suffix in zip(weights, _SUFFIXES, strict=False))
-        held = ", ".join(sorted(path.name for path in folder.iterdir() if path.suffix in _SUFFIXES)[:3]) or "none"
+        expected = " or ".join(f"{stem}{suffix}" for stem, suffix in zip(weights, _SUFFIXES, strict=False))
+        present = ", ".join(sorted(path.name for path in folder.iterdir() if path.suffix in _SUFFIXES)[:3]) or "none"
         raise MmebError(
-            f"{folder} has no weights in {wanted} (it has {held}): download the model again, or name its --adapter."
+            f"{folder} has no weights in {expected} (it has {present}): download the model again, or name its "
+            "--adapter."
         )
     for index in (folder / name for name in names if name.endswith(".index.json")):
         shards = set(json.loads(index.read_text())["weight_map"].values())
@@ -84,26 +86,21 @@ def configuration_files(folder: Path) -> list[Path]:
     return [folder / name for name in names if _is_configuration(name) and name != ADAPTER_CONFIG]
 
 
-def _place(name: str, source: str, revision: str | None, offline: bool, weights: tuple[str, ...]) -> Checkpoint:
-    if source == DEMO_VLM:
-        from mmeb.demo.vlm import demo_vlm_folder
-
-        folder = demo_vlm_folder()
-        return Checkpoint(name, source, folder, _fingerprint(folder, weights))
-    folder = Path(source).expanduser()
+def _place(entry: ModelEntry, offline: bool, weights: tuple[str, ...]) -> Checkpoint:
+    source, revision = entry.source, entry.revision
+    folder = Path(source).expanduser() if entry.folder is None else entry.folder()
     if folder.is_dir():
         if revision is not None and not revision.startswith(FOLDER_REVISION):
             raise MmebError(f"{source} is a folder and has no revisions: leave --model-revision out.")
-        shown = f"bundled: {folder.name}" if folder.parent == BUNDLED else source
-        return Checkpoint(name, shown, folder, _fingerprint(folder, weights))
+        return Checkpoint(entry.name, source, folder, _fingerprint(folder, weights))
     if folder.is_absolute() or source.startswith("."):
         raise MmebError(f"There is no folder {source}.")
     path = _snapshot(source, revision or DEFAULT_REVISIONS.get(source, constants.DEFAULT_REVISION), offline, weights)
-    return Checkpoint(name, source, path, path.name)
+    return Checkpoint(entry.name, source, path, path.name)
 
 
 def _base_of(checkpoint: Checkpoint) -> tuple[str, str | None]:
-    """What a LoRA stands on by its own word: a hub id or a folder, and the revision if it names one."""
+    """The base that a LoRA's configuration names: a hub id or a folder, and the revision if there is one."""
     try:
         config = json.loads((checkpoint.path / ADAPTER_CONFIG).read_text())
         source, revision = config.get("base_model_name_or_path"), config.get("revision")
@@ -131,18 +128,21 @@ def _snapshot(repository: str, revision: str, offline: bool, weights: tuple[str,
 
 def _cached(repository: str, revision: str) -> Path:
     """The folder of a commit in the local cache, as far as it was downloaded."""
-    cache = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    branch, snapshots = cache / "refs" / revision, cache / "snapshots"
-    if branch.is_file():
-        revision = branch.read_text().strip()
-    elif _SHORT_COMMIT.fullmatch(revision) and snapshots.is_dir():
-        revision = _full_commit(repository, revision, [path.name for path in snapshots.iterdir()])
-    if not (snapshots / revision).is_dir():
+    if _SHORT_COMMIT.fullmatch(revision):
+        cached = [repo for repo in huggingface_hub.scan_cache_dir().repos if repo.repo_id == repository]
+        commits = [commit.commit_hash for repo in cached if repo.repo_type == "model" for commit in repo.revisions]
+        if commits:
+            revision = _full_commit(repository, revision, commits)
+    try:
+        # No pattern: a repository is never downloaded completely, and a file that is missing is named when it is read.
+        return Path(
+            huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True, allow_patterns=[])
+        )
+    except LocalEntryNotFoundError:
         raise MmebError(
             f"{repository} at {revision!r} is not in the local cache, and no call may leave the machine: run once "
             "where there is a network, or name a folder."
-        )
-    return snapshots / revision
+        ) from None
 
 
 def _full_commit(repository: str, short: str, commits: list[str]) -> str:

@@ -9,18 +9,16 @@ from torch import Tensor, nn
 
 from mmeb.models.checkpoints.resolve import configuration_files
 
-SHARD = "5GB"  # at most so much a file, as others write them
+SHARD = "5GB"  # a file's maximum size, as other tools write them
 
 
 def save_weights(module: nn.Module, folder: Path, stem: str, state: Mapping[str, Tensor] | None = None) -> None:
     """Write all weights of a module as `<stem>.safetensors`, in shards where they are many, to an existing folder.
 
-    `state` is the module's state where it can't be asked itself: gathered from many
-    processes, or of less precision.
+    `state` is the module's state where it can't be asked itself: gathered from many processes, or of less precision.
     """
-    whole = module.state_dict() if state is None else state
     save_torch_state_dict(
-        {name: tensor.detach() for name, tensor in whole.items()},
+        {name: tensor.detach() for name, tensor in (module.state_dict() if state is None else state).items()},
         folder,
         filename_pattern=f"{stem}{{suffix}}.safetensors",
         max_shard_size=SHARD,

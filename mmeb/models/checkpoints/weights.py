@@ -14,8 +14,8 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from mmeb.errors import MmebError
-from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.resolve import WEIGHTS, weight_files
+from mmeb.models.checkpoints.checkpoint import WEIGHTS, Checkpoint
+from mmeb.models.checkpoints.resolve import weight_files
 
 # Buffers 0, 1, 2, … that older library versions saved among the weights.
 POSITION_IDS = (".position_ids",)

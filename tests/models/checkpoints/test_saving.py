@@ -18,7 +18,7 @@ from mmeb.evaluation.probes import probes
 from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoints import lora, saving
-from mmeb.models.checkpoints.manifest import MANIFEST
+from mmeb.models.checkpoints.checkpoint import MANIFEST
 from mmeb.models.checkpoints.saving import save_weights
 from mmeb.models.loading import load_model
 

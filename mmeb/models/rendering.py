@@ -1,4 +1,4 @@
-"""What an adapter feeds its model, pair by pair of modalities: its prompt template, applied to the benchmark's rows."""
+"""The model inputs of an adapter for every pair of modalities: its prompt template, applied to MMEB's rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,8 +16,8 @@ INSTRUCTION, TEXT = "⟨instruction⟩", "⟨text⟩"
 
 
 @dataclass(frozen=True)
-class FedPair:
-    """A pair of modalities, MMEB's tasks that have it, and what the model is fed for their queries and candidates."""
+class ModelInputs:
+    """A pair of modalities, MMEB's tasks that have it, and the model input for their queries and candidates."""
 
     pair: str
     tasks: tuple[str, ...]
@@ -25,27 +25,27 @@ class FedPair:
     candidate: str
 
 
-def fed_pairs(adapter: type[EmbeddingModel], options: Mapping[str, str]) -> list[FedPair]:
+def model_inputs(adapter: type[EmbeddingModel], options: Mapping[str, str]) -> list[ModelInputs]:
     """One entry for every query → target pair of modalities in MMEB, in the order of its tasks.
 
     The image stands as `<|image_1|>`, a row's instruction and text as INSTRUCTION and TEXT. Raises MmebError for an
     option that the adapter lacks.
     """
-    own = {name: value for name, value in options.items() if name != "base"}  # a LoRA's base is not its adapter's
-    parsed: Any = parse_options(adapter.options_class, own, adapter.adapter)
+    given = {name: value for name, value in options.items() if name != "base"}  # where a LoRA's base lies
+    parsed: Any = parse_options(adapter.options_class, given, adapter.adapter)
     image = Image.new("RGB", (28, 28))
     pairs: dict[tuple[Modality, Modality], list[Task]] = {}
     for task in TASKS:
         pairs.setdefault((task.query, task.target), []).append(task)
-    found = []
+    found: list[ModelInputs] = []
     for (query, target), tasks in pairs.items():
         prompts = _prompts(tasks[0])
         sides = (
             Item.from_prompt(prompts[0], as_image_ref(image) if query.has_image else None, Role.QUERY),
             Item.from_prompt(prompts[1], as_image_ref(image) if target.has_image else None, Role.CANDIDATE),
         )
-        fed = (adapter.render(item, parsed) for item in sides)
-        found.append(FedPair(f"{query} → {target}", tuple(task.name for task in tasks), *fed))
+        texts = (adapter.render(item, parsed) for item in sides)
+        found.append(ModelInputs(f"{query} → {target}", tuple(task.name for task in tasks), *texts))
     return found
 
 
