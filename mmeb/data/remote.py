@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import constants
 from tqdm import tqdm
 
 from mmeb.data import hub
@@ -25,34 +26,35 @@ class RemoteFile:
     folder: Path | None
 
     @property
-    def path(self) -> Path:
-        return hub.place(self.repository, self.commit, self.file, self.folder)
-
-    @property
     def is_packed(self) -> bool:
         return self.file.endswith((".tar.gz", ".tgz"))
 
     @property
     def missing_bytes(self) -> int:
-        """What is still to be written for it: what has not arrived, and the plain copy of a gzipped tar."""
-        arrived = hub.fetched_bytes(self.repository, self.commit, self.file, self.folder)
-        left = 0 if self.path.is_file() else self.size - arrived
-        return left + (_UNPACKED * self.size if self.is_packed and not self.path.with_suffix("").is_file() else 0)
+        """What must still be written for it: what has not arrived, and the plain copy of a gzipped tar."""
+        address = self.repository, self.commit, self.file, self.folder
+        local = hub.find_local(*address)
+        missing = self.size - hub.fetched_bytes(*address) if local is None else 0
+        if self.is_packed and (local is None or not local.with_suffix("").is_file()):
+            missing += _UNPACKED * self.size
+        return missing
 
 
 def fetch_all(files: Sequence[RemoteFile]) -> list[Path]:
     """Fetch what is not here yet. Raises MmebError, before any is fetched, where the space does not suffice."""
     _check_space(files)
+    paths = []
     for file in tqdm(files, desc="files", unit="file", disable=None):
-        hub.fetch(file.repository, file.commit, file.file, offline=False, folder=file.folder)
+        paths.append(hub.fetch(file.repository, file.commit, file.file, offline=False, folder=file.folder))
         if file.is_packed:
-            plain_tar(file.path)
-    return [file.path for file in files]
+            plain_tar(paths[-1])
+    return paths
 
 
 def _check_space(files: Sequence[RemoteFile]) -> None:
     needed = sum(file.missing_bytes for file in files)
-    place = next(parent for parent in files[0].path.parents if parent.is_dir())
+    target = files[0].folder or Path(constants.HF_HUB_CACHE)
+    place = next(folder for folder in (target, *target.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if needed > free:
         raise MmebError(

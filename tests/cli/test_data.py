@@ -81,6 +81,16 @@ def test_a_hub_that_refuses_is_one_sentence_without_traceback(official: Path, tm
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("variable", [{"ALL_PROXY": "socks5://127.0.0.1:9"}, {"ALL_PROXY": "socks://127.0.0.1:9"}])
+def test_a_proxy_that_the_client_cannot_use_is_one_sentence(tmp_path: Path, variable: dict[str, str]) -> None:
+    done = _mmeb(
+        "download", "--tasks", "CIRR", HF_HOME=str(tmp_path / "home"), HF_ENDPOINT="http://hub.invalid", **variable
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: The hub's client fails for TIGER-Lab/MMEB-eval")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_demo_is_written_and_verified(tmp_path: Path) -> None:
     assert _mmeb("demo", "--output", tmp_path / "demo").returncode == 0
     done = _mmeb("verify", "--data", tmp_path / "demo")

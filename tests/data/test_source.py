@@ -190,6 +190,30 @@ def test_a_hub_that_cannot_be_reached_names_the_demo(loopback: Any, monkeypatch:
                 load_eval(_CIRR, open_source("hub", revision=revision))
 
 
+@pytest.mark.parametrize("name", ["my model/v1", "org/model..v2", "output/models/mine"])
+def test_a_name_that_can_be_no_repositorys_is_a_plain_sentence(name: str) -> None:
+    with (
+        pytest.raises(MmebError, match=rf"'{name}' is neither a folder nor the name of a repository"),
+        hub_client.plain_errors(name),
+    ):
+        hf_hub_download(name, "config.json")
+
+
+def test_the_cache_is_read_without_a_call_however_incomplete_it_is(official: Path, loopback: Any) -> None:
+    (official / "README.md").write_text("# MMEB\n")
+    repository = "TIGER-Lab/MMEB-eval"
+    with loopback({_EVAL: official}) as hub:
+        assert hub_client.cached_snapshot(repository, "main") is None
+        hub_client.resolve(repository, "main", offline=False)
+        hub.requests.clear()
+        by_branch = hub_client.cached_snapshot(repository, "main")
+        assert by_branch is not None
+        assert by_branch == hub_client.cached_snapshot(repository, _COMMIT)
+        assert (by_branch.name, hub_client.cached_files(repository, _COMMIT)) == (_COMMIT, ["README.md"])
+        assert hub_client.cached_snapshot(repository, "0" * 40) is None
+        assert hub.requests == []
+
+
 def test_a_break_in_the_middle_of_a_file_is_gone_over(official: Path, loopback: Any) -> None:
     with loopback({_EVAL: official}) as hub:
         hub.breaks["images.zip"] = iter([5000, 3000])

@@ -51,9 +51,9 @@ class TrainHub(TrainSource):
     def fetch(self, subsets: Sequence[str], split: str, folder: Path | None) -> list[Path]:
         """Fetch what these subsets need, into `folder` or the hub's cache, and return the files."""
         wanted = [file for subset in subsets for file in (*self._row_files(subset, split), archive_file(subset))]
-        here = [hub.place(REPOSITORY, self.commit, file, folder) for file in wanted]
-        if all(path.is_file() for path in here):
-            return here
+        here = [hub.find_local(REPOSITORY, self.commit, file, folder) for file in wanted]
+        if None not in here:
+            return [path for path in here if path is not None]
         if missing := [file for file in wanted if file not in self._listing]:
             raise MmebError(f"{REPOSITORY} at {self.commit[:8]} has no {missing[0]}.")
         return fetch_all([RemoteFile(REPOSITORY, self.commit, file, self._listing[file], folder) for file in wanted])
