@@ -1,6 +1,7 @@
-"""VLM2Vec on LLaVA-NeXT and Qwen2-VL, against the reference implementation's embeddings and predictions."""
+"""VLM2Vec on its backbones, against the reference implementation's embeddings and predictions."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -34,14 +35,20 @@ def load(name: str, **options: str) -> DecoderEmbedder:
     return CLASSES[name].load(checkpoint, device=torch.device("cpu"), dtype=torch.float32, options=options)
 
 
-@pytest.fixture(scope="module")
+@cache
+def tiny(name: str, inputs: str) -> DecoderEmbedder:
+    """A tiny model, by what the reference calls its inputs: the number of crops, or the resolution of images."""
+    return load(name, num_crops=inputs[1:]) if name == "phi3_v" else load(name, image_resolution=inputs)
+
+
+@pytest.fixture
 def qwen() -> DecoderEmbedder:
-    return load("qwen2_vl", image_resolution="none")
+    return tiny("qwen2_vl", "none")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def llava() -> DecoderEmbedder:
-    return load("llava_next", image_resolution="low")
+    return tiny("llava_next", "low")
 
 
 def item(row: Row) -> Item:
@@ -58,8 +65,8 @@ def embed(model: DecoderEmbedder, items: list[Item], batch_size: int = 8) -> Vec
 class Reference:
     """The reference's embeddings and predictions of the small suite, each row encoded by itself."""
 
-    def __init__(self, name: str, resolution: str) -> None:
-        path = GOLDEN / f"eval/{name}_{resolution}_bs1"
+    def __init__(self, name: str, inputs: str) -> None:
+        path = GOLDEN / f"eval/{name}_{inputs}_bs1"
         self.keys = json.loads(path.with_suffix(".json").read_text())["subsets"]
         self.arrays = np.load(path.with_suffix(".npz"))
 
@@ -67,36 +74,36 @@ class Reference:
         return [(prompt, path) for prompt, path in self.keys[task][f"{side}_keys"]]
 
 
-def assert_same_predictions(model: DecoderEmbedder, reference: Reference, task: str) -> None:
-    """Every query and candidate of a task: embeddings to 1e-5, and the same candidate chosen in every row."""
+@pytest.mark.parametrize(
+    ("name", "inputs", "task"),
+    [
+        *(("phi3_v", "c4", task) for task in TASKS),
+        ("phi3_v", "c16", "ImageNet-1K"),
+        *(("qwen2_vl", "none", task) for task in TASKS),
+        ("llava_next", "low", "ImageNet-1K"),
+        ("llava_next", "low", "TextOnly"),
+    ],
+)
+def test_every_prediction_is_the_reference_one(name: str, inputs: str, task: str) -> None:
+    """Embeddings of all queries and candidates to 1e-5, and the same candidate predicted in every row."""
+    model, reference = tiny(name, inputs), Reference(name, inputs)
     vectors: dict[str, dict[Row, Vectors]] = {}
     for side in ("qry", "tgt"):
         rows = reference.rows(task, side)
         found = embed(model, [item(row) for row in rows])
         np.testing.assert_allclose(found, reference.arrays[f"{task}/{side}"], rtol=0, atol=1e-5)
         vectors[side] = dict(zip(rows, found, strict=True))
-    chosen = []
+    predicted = []
     for row in pd.read_parquet(GOLDEN / "data/MMEB-eval" / task).to_dict("records"):
         candidates = np.stack([vectors["tgt"][key] for key in zip(row["tgt_text"], row["tgt_img_path"], strict=True)])
-        chosen.append(int(np.argmax(candidates @ vectors["qry"][row["qry_text"], row["qry_img_path"]])))
-    assert chosen == reference.arrays[f"{task}/pred"].tolist()
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_prediction_of_qwen2_vl_at_native_size_is_the_reference_one(qwen: DecoderEmbedder, task: str) -> None:
-    assert_same_predictions(qwen, Reference("qwen2_vl", "none"), task)
-
-
-@pytest.mark.parametrize("task", ["ImageNet-1K", "TextOnly"])
-def test_every_prediction_of_llava_next_at_low_resolution_is_the_reference_one(
-    llava: DecoderEmbedder, task: str
-) -> None:
-    assert_same_predictions(llava, Reference("llava_next", "low"), task)
+        predicted.append(int(np.argmax(candidates @ vectors["qry"][row["qry_text"], row["qry_img_path"]])))
+    assert predicted == reference.arrays[f"{task}/pred"].tolist()
 
 
 @pytest.mark.parametrize(
-    ("name", "resolution", "every"),
+    ("name", "inputs", "every"),
     [
+        ("phi3_v", "c16", 8),
         ("qwen2_vl", "low", 2),
         ("qwen2_vl", "mid", 25),
         ("qwen2_vl", "high", 20),
@@ -106,9 +113,9 @@ def test_every_prediction_of_llava_next_at_low_resolution_is_the_reference_one(
         ("llava_next", "none", 12),
     ],
 )
-def test_embeddings_at_every_resolution_are_the_reference_ones(name: str, resolution: str, every: int) -> None:
+def test_embeddings_at_every_resolution_are_the_reference_ones(name: str, inputs: str, every: int) -> None:
     """Every n-th row of each task that the reference was run on."""
-    reference, model = Reference(name, resolution), load(name, image_resolution=resolution)
+    model, reference = tiny(name, inputs), Reference(name, inputs)
     for task in reference.keys:
         for side in ("qry", "tgt"):
             found = embed(model, [item(row) for row in reference.rows(task, side)[::every]])
@@ -138,7 +145,7 @@ def test_placeholder_without_image_is_dropped_where_the_model_never_saw_one(qwen
 @pytest.mark.parametrize("name", ["qwen2_vl", "llava_next"])
 def test_image_row_behind_a_text_row_keeps_its_own_image(name: str) -> None:
     """The reference gives such a row of LLaVA-NeXT the dummy image of the text row."""
-    reference, model = Reference(name, "low"), load(name, image_resolution="low")
+    reference, model = Reference(name, "low"), tiny(name, "low")
     texts, images = reference.rows("ImageNet-1K", "tgt")[:2], reference.rows("ImageNet-1K", "qry")[:2]
     mixed = embed(model, [item(row) for row in (texts[0], images[0], ("<|image_1|>\nbare", ""), images[1], texts[1])])
     expected = reference.arrays["ImageNet-1K/qry"][:2]

@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL as backbones: against the reference implementation, and the library's own forward pass."""
+"""What is Qwen2-VL's and Qwen2.5-VL's own: positions against the library's own forward pass, and the pixel budget."""
 
 import json
 import shutil
@@ -6,32 +6,27 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+from support.backbones import PROMPT, SENTENCE, embed, load, picture, tiny
 from support.paths import GOLDEN
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2VLImageProcessorPil, Qwen2VLModel
 
-from mmeb.models.adapters.pooling import last_token
-from mmeb.models.backbones.base import EncodedRow
-from mmeb.models.backbones.qwen2_vl import Positions, Qwen2VLBackbone, Qwen25VLBackbone
+from mmeb.models.backbones.qwen2_vl import Qwen2VLBackbone, Qwen25VLBackbone
 from mmeb.models.checkpoints.checkpoint import Checkpoint
 
-CHECKPOINT = Checkpoint("tiny", "tiny", GOLDEN / "ckpt/qwen2_vl")
-SIDES = {"high": 1344, "low": 128, "none": None}
-SENTENCE = "A red dog runs near the old house in the park. "
-PROMPT = "<|image_1|>\nRepresent the given image.\n"
+FOLDER = GOLDEN / "ckpt/qwen2_vl"
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Qwen2VLBackbone:
-    return Qwen2VLBackbone(CHECKPOINT)
+    backbone: Qwen2VLBackbone = tiny("qwen2_vl")
+    return backbone
 
 
 @pytest.fixture(scope="module")
 def qwen25(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A random Qwen2.5-VL of the size of the tiny Qwen2-VL, with its tokenizer, in the official layout."""
     folder = tmp_path_factory.mktemp("qwen25")
-    old = json.loads((CHECKPOINT.path / "config.json").read_text())
+    old = json.loads((FOLDER / "config.json").read_text())
     names = ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads"]
     names += ["rms_norm_eps", "rope_theta", "rope_scaling", "vocab_size", "bos_token_id", "eos_token_id"]
     tower: dict[str, int | list[int]] = {
@@ -52,56 +47,8 @@ def qwen25(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
             torch.nn.init.normal_(weight, std=0.1)
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
-        shutil.copy(CHECKPOINT.path / name, folder / name)
+        shutil.copy(FOLDER / name, folder / name)
     return Checkpoint("tiny", "tiny", folder)
-
-
-def picture(path: str, resolution: str = "none") -> Image.Image:
-    image = Image.open(GOLDEN / "data/images" / path)
-    side = SIDES[resolution]
-    return image.resize((side, side)) if side else image
-
-
-def embed(backbone: Qwen2VLBackbone, rows: list[EncodedRow]) -> NDArray[np.float32]:
-    batch = backbone.collate(rows)
-    with torch.inference_mode():
-        vectors: NDArray[np.float32] = last_token(backbone.forward(batch.inputs), batch.inputs["lengths"]).numpy()
-    return vectors
-
-
-@pytest.mark.parametrize(("resolution", "every"), [("none", 3), ("low", 9), ("high", 9)])
-def test_tokens_and_pixels_are_the_reference_ones(backbone: Qwen2VLBackbone, resolution: str, every: int) -> None:
-    rows = json.loads((GOLDEN / f"inputs/qwen2_vl_{resolution}.json").read_text())
-    expected = np.load(GOLDEN / f"inputs/qwen2_vl_{resolution}.npz")
-    for number in range(0, len(rows), every):
-        prompt, path = rows[number]["text"], rows[number]["img_path"]
-        image = picture(path, resolution) if path else None
-        encoded = backbone.encode(prompt, image)
-        assert encoded.ids.tolist() == expected[f"ids/{number}"].tolist()
-        assert backbone.n_tokens(prompt, image.size if image else None) == len(encoded.ids)
-        if path:
-            pixels = encoded.image["pixel_values"]
-            assert list(pixels.shape) == rows[number]["pixel_values_shape"]
-            assert [encoded.image["image_grid_thw"].tolist()] == rows[number]["image_grid_thw"]
-            sampled = pixels.numpy().ravel()[expected[f"px/{path}/idx"]]
-            np.testing.assert_allclose(sampled, expected[f"px/{path}/val"], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("text", "path", "probe"),
-    [
-        (SENTENCE * 10, "", "text_len"),
-        ("<|image_1|>\n" + SENTENCE * 10, "set0/im000.png", "img_text"),
-        ("hello\n", "", "trailing_newline"),
-        (" hello", "", "leading_space"),
-    ],
-)
-def test_odd_inputs_become_the_tokens_of_the_reference(
-    backbone: Qwen2VLBackbone, text: str, path: str, probe: str
-) -> None:
-    expected = json.loads((GOLDEN / "quirks.json").read_text())["qwen2_vl"][probe]
-    ids = backbone.encode(text, picture(path, "low") if path else None).ids.tolist()
-    assert (len(ids), ids[:6], ids[-6:]) == (expected["n"], expected["head"], expected["tail"])
 
 
 def test_empty_text_is_one_padding_token(backbone: Qwen2VLBackbone) -> None:
@@ -113,41 +60,17 @@ def test_empty_text_is_one_padding_token(backbone: Qwen2VLBackbone) -> None:
 
 
 def test_max_length_cuts_text_and_keeps_the_image() -> None:
-    backbone = Qwen2VLBackbone(CHECKPOINT, max_length=64)
+    backbone = load("qwen2_vl", max_length=64)
     expected = json.loads((GOLDEN / "quirks.json").read_text())["qwen2_vl"]["img_text_max_len_64"]
     row = backbone.encode("<|image_1|>\n" + SENTENCE * 10, picture("set0/im000.png", "low"))
     assert (row.ids.tolist()[-6:], row.truncated) == (expected["tail"], True)
     assert (len(row.ids), int(row.is_image.sum())) == (expected["n"], expected["n_img_tok"])
 
 
-@pytest.mark.parametrize("positions", ["1d", "2d"])
-@pytest.mark.parametrize("size", [(1, 1), (10_000, 10), (10, 10_000), (3, 3)])
-def test_extreme_images_embed(size: tuple[int, int], positions: Positions) -> None:
-    backbone = Qwen2VLBackbone(CHECKPOINT, positions=positions)
-    row = backbone.encode(PROMPT, Image.new("L", size))
-    assert backbone.n_tokens(PROMPT, size) == len(row.ids)
-    assert np.isfinite(embed(backbone, [row])).all()
-
-
 def test_pixel_budget_bounds_the_image_tokens() -> None:
-    backbone = Qwen2VLBackbone(CHECKPOINT, min_pixels=100 * 28**2, max_pixels=200 * 28**2)
+    backbone = load("qwen2_vl", min_pixels=100 * 28**2, max_pixels=200 * 28**2)
     for path in ("set0/im030.png", "set2/im011.png"):  # 30 x 30 and 500 x 300 pixels
         assert 100 <= backbone.encode(PROMPT, picture(path)).is_image.sum() <= 200
-
-
-@pytest.mark.parametrize("positions", ["1d", "2d"])
-def test_rows_in_one_batch_equal_the_rows_alone(positions: Positions) -> None:
-    backbone = Qwen2VLBackbone(CHECKPOINT, positions=positions)
-    rows = [
-        backbone.encode("no", None),
-        backbone.encode(PROMPT, picture("set0/im000.png")),
-        backbone.encode(PROMPT, None),
-        backbone.encode("Look: " + PROMPT + SENTENCE, picture("set2/im011.png")),
-        backbone.encode(SENTENCE * 3, None),
-    ]
-    alone = np.concatenate([embed(backbone, [row]) for row in rows])
-    np.testing.assert_allclose(embed(backbone, rows), alone, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(embed(backbone, rows[::-1])[::-1], alone, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("version", ["2", "2.5"])
@@ -156,7 +79,9 @@ def test_two_dimensional_positions_give_the_library_s_own_forward_pass(
     version: str, prompt: str, qwen25: Checkpoint
 ) -> None:
     checkpoint, ours, theirs = (
-        (CHECKPOINT, Qwen2VLBackbone, Qwen2VLModel) if version == "2" else (qwen25, Qwen25VLBackbone, Qwen2_5_VLModel)
+        (Checkpoint("tiny", "tiny", FOLDER), Qwen2VLBackbone, Qwen2VLModel)
+        if version == "2"
+        else (qwen25, Qwen25VLBackbone, Qwen2_5_VLModel)
     )
     backbone = ours(checkpoint, positions="2d")
     image = picture("set0/im006.jpg") if "<|image_1|>" in prompt else None
@@ -178,7 +103,7 @@ def test_two_dimensional_positions_give_the_library_s_own_forward_pass(
 def test_positions_make_a_difference() -> None:
     vectors = []
     for positions in ("1d", "2d"):
-        backbone = Qwen2VLBackbone(CHECKPOINT, positions=positions)
+        backbone = load("qwen2_vl", positions=positions)
         vectors.append(embed(backbone, [backbone.encode(PROMPT, picture("set2/im011.png"))]))
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
 
