@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmeb.data.images.archives import is_archive
 from mmeb.data.images.image import ImageRef
-from mmeb.data.images.store import ImageStore, canonical
+from mmeb.data.images.index import Archive, canonical, is_archive
+from mmeb.data.images.store import ImageStore
 from mmeb.data.item import Item, Role
 from mmeb.data.rows import Codes, Side, factorize, read_rows
 from mmeb.data.source import DataSource, Source
@@ -113,7 +113,7 @@ class OwnTaskSource(Source):
         if self.place.is_dir():
             return ImageStore.within([self.place])
         if is_archive(self.place):
-            return ImageStore([], [self.place])
+            return ImageStore((Archive(self.place),))
         raise MmebError(f"The images {self.place} are neither a folder nor a zip or tar.")
 
 
@@ -134,7 +134,7 @@ def _unique(task: Task, side: Side, role: Role, source: Source, row_of: Callable
     merged = np.arange(len(side.paths), dtype=np.int64)  # two paths of one image become one
     for code, position in zip(used, first, strict=True):
         path = side.paths[code]
-        image = source.image(path, f"{task.name}, row {row_of(position)}") if path else None
+        image = source.images.get(path, f"{task.name}, row {row_of(position)}") if path else None
         merged[code] = known.setdefault(image, code) if image is not None else code
         images[code] = image
     ids, pairs = factorize(side.prompt_codes.astype(np.int64) * len(side.paths) + merged[side.path_codes])

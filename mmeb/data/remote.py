@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from tqdm import tqdm
 
 from mmeb.data import hub
-from mmeb.data.images.archives import plain_tar
+from mmeb.data.images.plain_tar import plain_tar
 from mmeb.errors import MmebError
 
 _UNPACKED = 2  # a gzipped tar of photos, decompressed, is at most about this much larger than itself

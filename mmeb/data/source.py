@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from mmeb.data import hub
-from mmeb.data.images.archives import is_macos_twin
-from mmeb.data.images.image import ImageRef
+from mmeb.data.images.index import Archive, is_macos_twin
 from mmeb.data.images.store import ImageStore
 from mmeb.demo import DEMO_MARKER, demo_folder
 from mmeb.errors import MmebError
@@ -47,14 +46,6 @@ class Source(ABC):
     @abstractmethod
     def images(self) -> ImageStore:
         """The images that the rows name."""
-
-    def image(self, path: str, origin: str) -> ImageRef:
-        """The image that a row calls `path`. Raises MmebError, naming `origin`, where it is missing."""
-        found = self.images.find(path, origin)
-        if found is None:
-            where = ", ".join(str(place) for place in (*self.images.archives, *self.images.folders[:1])) or "no images"
-            raise MmebError(f"{origin}: the image {path} is missing ({where}); `mmeb data verify` lists all such.")
-        return found
 
 
 def open_source(data: str | Path, *, revision: str | None = None, offline: bool = False) -> Source:
@@ -201,4 +192,4 @@ class HubSource(Source):
     @cached_property
     def images(self) -> ImageStore:
         file = self.repository.images_file
-        return ImageStore([], [hub.fetch(self.repository.images, self.images_commit, file, offline=self.offline)])
+        return ImageStore((Archive(hub.fetch(self.repository.images, self.images_commit, file, offline=self.offline)),))

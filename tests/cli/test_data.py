@@ -128,7 +128,7 @@ def test_own_training_data_is_validated(tmp_path: Path) -> None:
 
 
 def test_leakage_names_the_pairs_and_exits_with_1(tmp_path: Path) -> None:
-    image = open_source("demo").image("VOC2007/00003.jpg", "test").read()
+    image = open_source("demo").images.find("VOC2007/00003.jpg", "test").read()
     (tmp_path / "copy.jpg").write_bytes(image)
     (tmp_path / "own.jsonl").write_text('{"qry": "", "qry_image_path": "copy.jpg", "pos_text": "a"}\n')
     options = ("--train", tmp_path / "own.jsonl", "--eval", "demo", "--tasks", "VOC2007")

@@ -99,7 +99,7 @@ def _task_images(task: Task, source: Source) -> list[tuple[str, ImageRef]]:
     source = source_of(task, source)
     rows = read_rows(source.row_files(task), task)
     paths = sorted({path for side in (rows.query, rows.candidate) for path in side.used_paths() if path})
-    return [(path, source.image(path, task.name)) for path in paths]
+    return [(path, source.images.get(path, task.name)) for path in paths]
 
 
 def _paths(subset: TrainSubset) -> Any:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmeb.data.train.images import MissingImage, TrainImages
+from mmeb.data.images.image import MissingImage
+from mmeb.data.images.store import ImageStore
 from mmeb.data.train.rows import Cells, TrainRows, read_train_rows
 from mmeb.data.train.subsets import TrainSource
 from mmeb.errors import MmebError
@@ -199,7 +200,7 @@ class _ImageCheck:
     """Sentences on a range of images: (what is wrong, sentence)."""
 
     name: str
-    images: TrainImages
+    images: ImageStore
     paths: Any
     rows: Rows
     opened: frozenset[int]

@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mmeb.data.dataset import source_of
-from mmeb.data.images.image import ImageRef
+from mmeb.data.images.image import ImageRef, MissingImage
 from mmeb.data.rows import read_rows
 from mmeb.data.source import Source
 from mmeb.errors import MmebError
@@ -42,13 +42,13 @@ def verify(task: Task, source: Source, *, decode: bool = False) -> Report:
         source = source_of(task, source)
         rows = read_rows(source.row_files(task), task)
         named = sorted({path for side in (rows.query, rows.candidate) for path in side.used_paths() if path})
-        found = {path: source.images.find(path, task.name) for path in named}
+        images = [source.images.find(path, task.name) for path in named]
     except MmebError as error:
         return Report(task.name, error=str(error))
     ids = rows.as_matrix(rows.candidate.pairs())
     ordered = np.sort(ids, axis=1)
-    images = [image for image in found.values() if image is not None]
-    broken = [image.key for image in tqdm(images, desc=task.name, disable=None) if not _opens(image)] if decode else []
+    there = [image for image in images if not isinstance(image, MissingImage)]
+    broken = [image.key for image in tqdm(there, desc=task.name, disable=None) if not _opens(image)] if decode else []
     return Report(
         task=task.name,
         rows=len(rows.lengths),
@@ -56,7 +56,7 @@ def verify(task: Task, source: Source, *, decode: bool = False) -> Report:
         images=len(named),
         duplicates=int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1).sum()),
         copies=int((ids[:, 1:] == ids[:, :1]).any(axis=1).sum()),
-        missing=tuple(path for path, image in found.items() if image is None),
+        missing=tuple(image.path for image in images if isinstance(image, MissingImage)),
         broken=tuple(broken),
     )
 

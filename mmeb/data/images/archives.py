@@ -4,25 +4,15 @@ A reference knows where its bytes lie in the archive. A worker process needs no 
 between reads, so that references can be pickled, forked and read by many processes at once.
 """
 
-import gzip
-import os
-import shutil
 import struct
-import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
-
-from filelock import FileLock
-from tqdm import tqdm
 
 from mmeb.data.images.image import HEAD_BYTES, ImageRef
 from mmeb.errors import MmebError
-from mmeb.files import replacing
 
 _LARGEST = 1 << 30  # bytes of one unpacked image file; whatever claims more is no image
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # the record before each member's data (zip specification, 4.3.7)
@@ -62,7 +52,9 @@ class ArchiveImage(ImageRef):
 
 @dataclass(frozen=True, eq=False)
 class TarImage(ArchiveImage):
-    """An image in an uncompressed tar."""
+    """An image in an uncompressed tar; a `sparse` one is stored without its holes."""
+
+    sparse: bool = False
 
     def stamp(self) -> str:
         return f"{self.archive.stat().st_mtime_ns}:{self.length}"
@@ -74,6 +66,8 @@ class TarImage(ArchiveImage):
         return self._first(min(self.length, HEAD_BYTES))
 
     def _first(self, count: int) -> bytes:
+        if self.sparse:
+            raise self._damaged("it is stored as a sparse file: unpack the archive and name the folder")
         with self._open() as file:
             return self._bytes(file, self.offset, count)
 
@@ -117,110 +111,9 @@ class ZipImage(ArchiveImage):
             raise self._damaged(f"{error}, so the archive is damaged") from None
 
 
-def index_archive(path: Path) -> Iterator[ArchiveImage]:
-    """References to all files in a .zip, .tar, .tar.gz or .tgz, without origin; macOS twins are left out.
-
-    Raises MmebError for an archive that is cut off or is none.
-    """
-    with _plain_errors(path):
-        members = _zip_members(path) if path.suffix == ".zip" else _tar_members(plain_tar(path))
-        yield from (member for member in members if not is_macos_twin(member.name))
-
-
-def zip_infos(path: Path) -> list[zipfile.ZipInfo]:
-    """The members of a zip as its directory has them; macOS twins are left out. Raises as `index_archive` does."""
-    with _plain_errors(path), zipfile.ZipFile(path) as archive:
-        return [info for info in archive.infolist() if not info.is_dir() and not is_macos_twin(info.filename)]
-
-
-@contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, tarfile.TarError) as error:
-        raise _damaged(path, error) from None
-    except OSError as error:
-        raise MmebError(f"The archive {path} can't be read: {error.strerror or error}.") from None
-
-
-def is_archive(path: Path) -> bool:
-    return path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz")) and path.is_file()
-
-
-def is_macos_twin(name: str) -> bool:
-    """Whether it is one of the `._` files that macOS adds to archives and foreign disks."""
-    path = PurePosixPath(name)
-    return path.name.startswith("._") or "__MACOSX" in path.parts
-
-
-def plain_tar(path: Path) -> Path:
-    """An uncompressed tar of a gzipped one, beside it; made once.
-
-    Gzip can only be read from the start, so random access needs it undone. One plain tar costs one sequential pass and
-    one file, serves every choice of tasks, and can be read in place; extracting would make 100,000 files. Photos hardly
-    compress, so that it is not much larger than what was downloaded.
-    """
-    plain = path.with_name(path.name.removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar") + ".tar")
-    if plain == path or _is_current(plain, path):
-        return plain
-    if not os.access(path.parent, os.W_OK):
-        raise MmebError(f"{path} has to be decompressed once, and its folder can't be written to.")
-    with FileLock(f"{plain}.lock"):
-        if _is_current(plain, path):
-            return plain
-        size = path.stat().st_size
-        if shutil.disk_usage(path.parent).free < size:
-            raise MmebError(f"{path} is to be decompressed beside itself, and there is not enough space for it.")
-        with (
-            replacing(plain) as aside,
-            path.open("rb") as packed,
-            gzip.open(packed) as source,
-            aside.open("wb") as target,
-            tqdm(total=size, desc=f"decompressing {path.name}", unit="B", unit_scale=True, disable=None) as bar,
-        ):
-            while block := _next_block(source, path):
-                target.write(block)
-                bar.update(packed.tell() - bar.n)
-    return plain
-
-
-def _next_block(source: gzip.GzipFile, path: Path) -> bytes:
-    try:
-        return source.read(1 << 22)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> MmebError:
+def damaged_archive(path: Path, error: Exception) -> MmebError:
+    """The sentence on an archive that can't be opened or unpacked."""
     return MmebError(
         f"The archive {path} is cut off or damaged ({str(error).rstrip('.')}): delete it and download it again with "
         "`mmeb data download`."
     )
-
-
-def _is_current(plain: Path, packed: Path) -> bool:
-    return plain.is_file() and plain.stat().st_mtime >= packed.stat().st_mtime
-
-
-def _zip_members(path: Path) -> Iterator[ZipImage]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if not info.is_dir():
-                yield ZipImage(
-                    archive=path,
-                    name=info.filename,
-                    offset=info.header_offset,
-                    stored=info.compress_size,
-                    length=info.file_size,
-                    method=info.compress_type,
-                    crc=info.CRC,
-                    encrypted=bool(info.flag_bits & 1),
-                )
-
-
-def _tar_members(path: Path) -> Iterator[TarImage]:
-    with tarfile.open(path, "r:") as archive:
-        while (info := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep every header that it has seen
-            if info.isfile():
-                yield TarImage(path, info.name, info.offset_data, info.size, info.size)

@@ -1,4 +1,4 @@
-"""Images that are read where they lie, when they are needed."""
+"""Lazy references to images, read in place when they are needed."""
 
 import io
 from abc import ABC, abstractmethod
@@ -127,6 +127,25 @@ class MemoryImage(ImageRef):
 
     def size(self) -> tuple[int, int]:
         return self.image.size
+
+
+@dataclass(frozen=True, eq=False)
+class MissingImage(ImageRef):
+    """An image that is in none of the places where it could be; reading it raises MmebError."""
+
+    path: str
+    places: str
+    origin: str = ""
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return f"missing:{self.path}"
+
+    def read(self) -> bytes:
+        raise MmebError(f"{self}.")
+
+    def __str__(self) -> str:
+        return f"{self.origin}: the image {self.path} is missing (looked for in {self.places})"
 
 
 def as_image_ref(image: ImageRef | Image.Image | Path | str | None) -> ImageRef | None:

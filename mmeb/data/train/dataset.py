@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmeb.data.images.image import MissingImage
+from mmeb.data.images.store import ImageStore
 from mmeb.data.item import Item, Role
 from mmeb.data.source import DataSource
-from mmeb.data.train.images import TrainImages
 from mmeb.data.train.rows import TrainRows, read_train_rows
 from mmeb.data.train.source import open_train_sources
 from mmeb.data.train.subsets import TrainSource, check_split, choose_subsets
@@ -43,7 +44,7 @@ class TrainSubset(Sequence[TrainPair]):
 
     name: str
     rows: TrainRows
-    images: TrainImages
+    images: ImageStore
     source: DataSource
     instructions: tuple[str, str] = ("", "")  # of queries and of targets
     skipped: int = 0
@@ -143,11 +144,18 @@ def _whole_rows(rows: TrainRows, name: str, skip_bad_rows: bool) -> NDArray[np.i
     return np.flatnonzero(whole)
 
 
-def _check_images(rows: TrainRows, images: TrainImages, name: str) -> None:
-    """Raise MmebError where the first image is not there, which finds images that were not downloaded at all."""
+def _check_images(rows: TrainRows, images: ImageStore, name: str) -> None:
+    """Raise MmebError where the first image is missing, which finds images that were not downloaded at all.
+
+    An archive is not opened for it.
+    """
+    if images.archives:
+        return
     for side in (rows.query, rows.positive):
         position = pc.index(pc.not_equal(side.paths, ""), True).as_py()
         if position >= 0:
             row = rows.numbers[np.searchsorted(side.starts, position, side="right") - 1]
-            images.check(side.paths[position].as_py(), f"{name}, row {row}")
+            image = images.find(side.paths[position].as_py(), f"{name}, row {row}")
+            if isinstance(image, MissingImage):
+                raise MmebError(f"{image}.")
             return

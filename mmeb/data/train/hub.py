@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 
 from mmeb.data import hub
+from mmeb.data.images.index import Archive, check_zip
+from mmeb.data.images.store import ImageStore
 from mmeb.data.remote import RemoteFile, fetch_all
 from mmeb.data.source import DataSource
-from mmeb.data.train.images import SubsetImages, check_archive
 from mmeb.data.train.subsets import TrainSource, split_files
 from mmeb.errors import MmebError
 from mmeb.tasks.train_subsets import TRAIN_SUBSETS
@@ -45,8 +46,8 @@ class TrainHub(TrainSource):
     def row_files(self, subset: str, split: str) -> list[Path]:
         return [self._path(file) for file in self._row_files(subset, split)]
 
-    def images(self, subset: str) -> SubsetImages:
-        return SubsetImages(check_archive(self._path(archive_file(subset))), ())
+    def images(self, subset: str) -> ImageStore:
+        return ImageStore((Archive(check_zip(self._path(archive_file(subset)))),))
 
     def fetch(self, subsets: Sequence[str], split: str, folder: Path | None) -> list[Path]:
         """Fetch what these subsets need, into `folder` or the hub's cache, and return the files."""

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmeb.data.images.index import Archive, check_zip
+from mmeb.data.images.store import Folder, ImageStore
 from mmeb.data.source import DOWNLOAD_MARKER, DataSource
 from mmeb.data.train.hub import TrainHub
-from mmeb.data.train.images import OwnImages, SubsetImages, check_archive
 from mmeb.data.train.subsets import TrainSource, plain_name, split_files
 from mmeb.demo import DEMO_MARKER, demo_folder
 from mmeb.errors import MmebError
@@ -87,11 +88,14 @@ class TrainFolder(TrainSource):
         hint = f"it has {', '.join(there)}, which --subsets can name" if there else "it does not hold MMEB-train"
         raise MmebError(f"{self.folder} has no training rows of {subset}: {hint}.")
 
-    def images(self, subset: str) -> SubsetImages:
+    def images(self, subset: str) -> ImageStore:
         archive = self.folder / "images_zip" / f"{subset}.zip"
-        places = [top / name for top in (self.folder, self.folder.parent) for name in ("images", ".")]
-        return SubsetImages(
-            check_archive(archive) if archive.is_file() else None, tuple(place for place in places if place.is_dir())
+        folders = [top / name for top in (self.folder, self.folder.parent) for name in ("images", ".")]
+        return ImageStore(
+            (
+                *([Archive(check_zip(archive))] if archive.is_file() else []),
+                *(Folder(folder, listing=False) for folder in folders if folder.is_dir()),
+            )
         )
 
 
@@ -121,5 +125,5 @@ class OwnFile(TrainSource):
     def row_files(self, subset: str, split: str) -> list[Path]:
         return [self.path]
 
-    def images(self, subset: str) -> OwnImages:
-        return OwnImages(self.path.parent)
+    def images(self, subset: str) -> ImageStore:
+        return ImageStore((Folder(self.path.parent, listing=False),), confined=False)

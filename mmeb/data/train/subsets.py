@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mmeb.data.images.store import ImageStore
 from mmeb.data.source import DataSource
-from mmeb.data.train.images import TrainImages
 from mmeb.errors import MmebError
 from mmeb.tasks import TASKS
 from mmeb.tasks.train_subsets import SPLITS
@@ -36,7 +36,7 @@ class TrainSource(ABC):
         """The files with a subset's rows, shards in order. Raises MmebError where there are none."""
 
     @abstractmethod
-    def images(self, subset: str) -> TrainImages:
+    def images(self, subset: str) -> ImageStore:
         """The images that the rows name. Raises MmebError where there is no place that could hold them."""
 
 

@@ -28,7 +28,7 @@ def evaluation() -> Source:
 @pytest.fixture
 def photo(evaluation: Source) -> bytes:
     """One of the evaluation images, as a file."""
-    return evaluation.image(_IMAGE, "test").read()
+    return evaluation.images.find(_IMAGE, "test").read()
 
 
 def _encoded(change: Callable[[Image.Image], Image.Image], photo: bytes, kind: str, **options: int) -> bytes:

@@ -58,7 +58,7 @@ def test_images_that_are_missing_or_broken_are_named_with_their_first_row(tmp_pa
         tmp_path, {}, {"qry_image_path": "gone.jpg"}, {"qry_image_path": "broken.jpg"}, {"qry_image_path": "gone.jpg"}
     )
     missing, broken = _said(report)[0]
-    assert missing.startswith("images that are missing: 1 (own, row 1: its image gone.jpg is missing")
+    assert missing.startswith("images that are missing: 1 (own, row 1: the image gone.jpg is missing")
     assert broken.startswith("images that can't be decoded: 1 (own, row 2: ")
 
 

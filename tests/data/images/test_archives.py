@@ -1,10 +1,16 @@
 import gzip
+import subprocess
+import tarfile
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mmeb.data.images.archives import index_archive, plain_tar
+from mmeb.data.images.index import Archive
+from mmeb.data.images.plain_tar import plain_tar
+from mmeb.data.images.store import ImageStore
 from mmeb.errors import MmebError
 
 _PACK = Callable[[Path], Path]
@@ -14,7 +20,7 @@ _PACK = Callable[[Path], Path]
 def test_members_have_the_bytes_that_were_packed(tmp_path: Path, golden: Path, pack_images: _PACK, name: str) -> None:
     archive = pack_images(tmp_path / name)
     stored = {path.read_bytes() for path in (golden / "data" / "images").rglob("*.*")}
-    assert {member.read() for member in index_archive(archive)} == stored  # the macOS twins are not among them
+    assert {member.read() for member in Archive(archive)} == stored  # the macOS twins are not among them
 
 
 @pytest.mark.parametrize("name", ["images.zip", "images.tar.gz"])
@@ -22,13 +28,13 @@ def test_an_archive_that_is_cut_off_says_so(tmp_path: Path, pack_images: _PACK, 
     archive = pack_images(tmp_path / name)
     archive.write_bytes(archive.read_bytes()[:-1000])
     with pytest.raises(MmebError, match=f"{name} is cut off or damaged .* download it again"):
-        list(index_archive(archive))
+        list(Archive(archive))
     assert not (tmp_path / "images.tar").exists()
 
 
 def test_a_tar_that_is_cut_off_says_which_image_is_lost(tmp_path: Path, pack_images: _PACK) -> None:
     archive = pack_images(tmp_path / "images.tar")
-    members = list(index_archive(archive))
+    members = list(Archive(archive))
     archive.write_bytes(archive.read_bytes()[:30_000])
     members[0].read()
     with pytest.raises(MmebError, match="the archive ends before it does"):
@@ -38,7 +44,7 @@ def test_a_tar_that_is_cut_off_says_which_image_is_lost(tmp_path: Path, pack_ima
 def test_a_flipped_byte_in_a_zip_is_found(tmp_path: Path, pack_images: _PACK) -> None:
     archive = pack_images(tmp_path / "images.zip")
     content = bytearray(archive.read_bytes())
-    members = list(index_archive(archive))
+    members = list(Archive(archive))
     content[200] ^= 0xFF
     archive.write_bytes(content)
     with pytest.raises(MmebError, match="the archive is damaged"):
@@ -46,9 +52,47 @@ def test_a_flipped_byte_in_a_zip_is_found(tmp_path: Path, pack_images: _PACK) ->
     members[5].read()
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_of_several_members_of_one_name_the_last_is_read_as_unpacking_leaves_it(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"images.{kind}"
+    for content in (b"outdated", b"corrected"):
+        (tmp_path / "a.png").write_bytes(content)
+        if kind == "zip":
+            with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of the duplicate name
+                archive.write(tmp_path / "a.png", "MMEB/a.png")
+        else:
+            with tarfile.open(path, "a") as tar:
+                tar.add(tmp_path / "a.png", "MMEB/a.png")
+    store = ImageStore((Archive(path),))
+    assert {store.find(name, "").read() for name in ("MMEB/a.png", "a.png")} == {b"corrected"}
+
+
+def test_links_in_a_tar_are_the_files_that_they_stand_for(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"content")
+    (tmp_path / "hard.png").hardlink_to(tmp_path / "a.png")
+    (tmp_path / "soft.png").symlink_to("deep/../hard.png")
+    (tmp_path / "lost.png").symlink_to("../outside.png")
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        for name in ("a.png", "hard.png", "soft.png", "lost.png"):
+            tar.add(tmp_path / name, f"img/{name}")
+    members = {image.name: image.read() for image in Archive(tmp_path / "images.tar")}
+    assert members == dict.fromkeys(("img/a.png", "img/hard.png", "img/soft.png"), b"content")
+
+
+def test_a_sparse_member_of_a_tar_is_refused_by_its_kind(tmp_path: Path) -> None:
+    with (tmp_path / "a.bmp").open("wb") as file:
+        file.seek(1 << 20)
+        file.write(b"end")
+    subprocess.run(["tar", "-C", tmp_path, "-Scf", tmp_path / "images.tar", "a.bmp"], check=True)
+    (member,) = Archive(tmp_path / "images.tar")
+    with pytest.raises(MmebError, match=r"a\.bmp can't be read .* stored as a sparse file: unpack the archive"):
+        member.read()
+
+
 def test_a_missing_archive_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MmebError, match=r"images\.zip can't be read: No such file"):
-        list(index_archive(tmp_path / "images.zip"))
+        list(Archive(tmp_path / "images.zip"))
 
 
 def test_a_gzipped_tar_is_decompressed_once(tmp_path: Path, pack_images: _PACK) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmeb.data.images.archives import ZipImage, index_archive
+from mmeb.data.images.archives import ZipImage
 from mmeb.data.images.image import HEAD_BYTES, FileImage, ImageRef
+from mmeb.data.images.index import Archive
 from mmeb.errors import MmebError
 
 _GRADIENT = np.add.outer(np.arange(40), 3 * np.arange(60)).astype(np.uint8)
@@ -64,7 +65,7 @@ def _placed(file: Path, place: str) -> ImageRef:
     else:
         with tarfile.open(archive, "w") as tar:
             tar.add(file, "a/b.png")
-    (member,) = index_archive(archive)
+    (member,) = Archive(archive)
     return replace(member, origin="CIRR, row 3")
 
 
@@ -130,7 +131,7 @@ def test_an_archive_member_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) 
 def test_several_processes_read_one_archive_at_once(
     tmp_path: Path, pack_images: Callable[[Path], Path], start: str
 ) -> None:
-    members = list(index_archive(pack_images(tmp_path / "images.zip")))
+    members = list(Archive(pack_images(tmp_path / "images.zip")))
     members[0].read()  # so that a forked worker has a parent that has read before
     here = [member.read() for member in members]
     with ProcessPoolExecutor(3, mp_context=get_context(start)) as pool:

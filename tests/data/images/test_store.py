@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmeb.data.images.image import MissingImage
 from mmeb.data.images.store import ImageStore
 from mmeb.errors import MmebError
 
@@ -21,18 +22,23 @@ def test_images_are_found_whatever_folders_a_release_wraps_around_them(
     else:
         pack_images(tmp_path / kind, wrapping)
     image = ImageStore.within([tmp_path, tmp_path / "image-tasks"]).find(asked, "CIRR, row 0")
-    assert image is not None
     assert image.read() == (golden / "data" / "images" / _PATH).read_bytes()
     assert image.origin == "CIRR, row 0"
 
 
-def test_an_image_that_is_not_there_is_none(official: Path) -> None:
-    assert ImageStore.within([official]).find("set0/gone.png", "") is None
+def test_an_image_that_is_not_there_says_so_when_it_is_read(official: Path) -> None:
+    image = ImageStore.within([official]).find("set0/gone.png", "CIRR, row 3")
+    assert isinstance(image, MissingImage)
+    for read in (image.rgb, image.size):
+        with pytest.raises(
+            MmebError, match=r"CIRR, row 3: the image set0/gone\.png is missing \(looked for in .*official"
+        ):
+            read()
 
 
 def test_a_macos_twin_is_not_an_image(tmp_path: Path) -> None:
     (tmp_path / "._im.png").write_bytes(b"")
-    assert ImageStore.within([tmp_path]).find("._im.png", "") is None
+    assert isinstance(ImageStore.within([tmp_path]).find("._im.png", ""), MissingImage)
 
 
 def test_the_path_as_written_goes_before_the_unwrapped_one(tmp_path: Path) -> None:
@@ -41,7 +47,7 @@ def test_the_path_as_written_goes_before_the_unwrapped_one(tmp_path: Path) -> No
     (tmp_path / "a.png").write_bytes(b"outer")
     store = ImageStore.within([tmp_path])
     found = {name: store.find(name, "") for name in ("MMEB/a.png", "a.png")}
-    assert {name: image.read() for name, image in found.items() if image} == {"MMEB/a.png": b"inner", "a.png": b"outer"}
+    assert {name: image.read() for name, image in found.items()} == {"MMEB/a.png": b"inner", "a.png": b"outer"}
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "set0/../../secret.png", "/etc/passwd", "C:\\x.png", "..\\x.png"])
@@ -55,4 +61,4 @@ def test_a_plain_tar_is_used_instead_of_the_gzipped_one_beside_it(
 ) -> None:
     pack_images(tmp_path / "mmeb_v1.tar")
     (tmp_path / "mmeb_v1.tar.gz").write_bytes(b"not needed any more")
-    assert ImageStore.within([tmp_path]).find(_PATH, "") is not None
+    assert not isinstance(ImageStore.within([tmp_path]).find(_PATH, ""), MissingImage)

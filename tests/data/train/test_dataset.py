@@ -219,14 +219,14 @@ def test_a_missing_image_is_named_with_its_row_when_it_is_read(tmp_path: Path) -
     assert image is not None
     for read in (image.rgb, image.size):
         with pytest.raises(
-            MmebError, match=r"ImageNet_1K, row 1: its image images/ImageNet_1K/Train/b\.jpg is missing"
+            MmebError, match=r"ImageNet_1K, row 1: the image images/ImageNet_1K/Train/b\.jpg is missing"
         ):
             read()
 
 
 def test_images_that_are_not_there_at_all_are_said_at_once(tmp_path: Path) -> None:
     _write(tmp_path, {"qry_image_path": "", "qry": "a text"}, {})
-    with pytest.raises(MmebError, match=r"row 1: its image images/ImageNet_1K/Train/a\.jpg is missing"):
+    with pytest.raises(MmebError, match=r"row 1: the image images/ImageNet_1K/Train/a\.jpg is missing"):
         _open(tmp_path)
     (tmp_path / "images_zip").mkdir()
     (tmp_path / "images_zip" / "ImageNet_1K.zip").write_bytes(b"half a zip")

@@ -122,7 +122,7 @@ def test_a_name_that_is_there_twice_or_is_the_benchmarks_is_refused(folder: Path
         ({"qry": ["p", "q"], "pos_text": "a"}, "own, row 0: a row has one query, not 2"),
         ({"qry": "q", "pos_text": ""}, "own, row 0: there is no positive"),
         ({"qry": "q", "pos_text": {"a": 1}}, "does not hold strings, or lists of them"),
-        ({"qry": "q", "pos_text": "", "pos_image_path": "gone.jpg"}, r"own, row 0: its image gone\.jpg is missing"),
+        ({"qry": "q", "pos_text": "", "pos_image_path": "gone.jpg"}, r"own, row 0: the image gone\.jpg is missing"),
     ],
 )
 def test_rows_that_are_wrong_are_named(folder: Path, row: dict[str, Any], message: str) -> None:
