@@ -58,7 +58,7 @@ def write_model(folder: Path, name: str) -> tuple[str, Path]:
     return "qwen2-vl", demo_vlm_folder()
 
 
-def recipe_of(adapter: str, model: Path, batch_size: int, sub_batch_size: int | None, steps: int = 1) -> Recipe:
+def recipe_of(adapter: str, model: Path, batch_size: int, micro_batch_size: int | None, steps: int = 1) -> Recipe:
     """All weights in float32, at a constant learning rate."""
     return Recipe(
         adapter,
@@ -66,7 +66,7 @@ def recipe_of(adapter: str, model: Path, batch_size: int, sub_batch_size: int | 
         options=OPTIONS[adapter],
         dtype="float32",
         batch_size=batch_size,
-        sub_batch_size=sub_batch_size,
+        micro_batch_size=micro_batch_size,
         steps=steps,
         learning_rate=1e-4,
         warmup_steps=0,

@@ -28,10 +28,8 @@ from mmeb.evaluation.ranking import rank
 from mmeb.models.base import EmbeddingModel
 from mmeb.results.ranks import metrics_from_ranks
 from mmeb.tasks import MetaTask, get_tasks
-from mmeb.training.recipe import Recipe
-from mmeb.training.recipes import find_recipe
+from mmeb.training.recipe import Recipe, RunSettings, find_recipe
 from mmeb.training.run import prepare, saver
-from mmeb.training.settings import RunSettings
 from mmeb.training.trainer import train
 
 Scores = Mapping[str, float]  # by task, fractions

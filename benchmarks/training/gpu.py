@@ -23,9 +23,7 @@ from benchmarks.support.training_pairs import save_nothing, write_pairs
 from mmeb.data.train.dataset import TrainSubset, open_train
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
-from mmeb.training.recipe import Recipe
-from mmeb.training.recipes import find_recipe
-from mmeb.training.settings import RunSettings
+from mmeb.training.recipe import Recipe, RunSettings, find_recipe
 from mmeb.training.start import start_model
 from mmeb.training.trainer import train
 
@@ -41,7 +39,7 @@ def measure(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     settings = RunSettings(output, log_every=1, save_every=None, workers=workers, progress=False)
-    row = {"tokens in a sub-batch": recipe.sub_batch_tokens, "batch": recipe.batch_size}
+    row = {"tokens in a sub-batch": recipe.micro_batch_tokens, "batch": recipe.batch_size}
     try:
         outcome = train(model, subsets, recipe, settings, save_nothing)
     except MmebError as error:
@@ -87,7 +85,7 @@ def main(
         click.echo(str(trainable))
         subsets = open_train(pairs)
         rows = [
-            measure(model, subsets, replace(recipe, sub_batch_tokens=limit), Path(temporary, f"run-{limit}"), workers)
+            measure(model, subsets, replace(recipe, micro_batch_tokens=limit), Path(temporary, f"run-{limit}"), workers)
             for limit in map(int, tokens.split(","))
         ]
     show(rows, json_file)

@@ -47,9 +47,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(
-    adapter: str, model: Path, pairs: Path, batch_size: int, sub_batch_size: int, turns: int
+    adapter: str, model: Path, pairs: Path, batch_size: int, micro_batch_size: int, turns: int
 ) -> dict[str, float]:
-    recipe = recipe_of(adapter, model, batch_size, sub_batch_size)
+    recipe = recipe_of(adapter, model, batch_size, micro_batch_size)
     embedding_model, subsets = start(recipe, pairs)
     embedder, accelerator = Embedder(embedding_model).train(), Accelerator(cpu=True)
     step = first_step(embedding_model, subsets, recipe)
@@ -83,13 +83,13 @@ def measure(
 @click.option("--sub-batch-size", default=16, show_default=True, help="Items in a sub-batch.")
 @click.option("--turns", default=7, show_default=True)
 @click.option("--models", default=",".join(MODELS), show_default=True)
-def main(json_file: Path | None, batch_size: int, sub_batch_size: int, turns: int, models: str) -> None:
+def main(json_file: Path | None, batch_size: int, micro_batch_size: int, turns: int, models: str) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         pairs = write_pairs(Path(temporary), batch_size)
         for name in models.split(","):
             adapter, folder = write_model(Path(temporary), name)
-            rows.append({"model": name, **measure(adapter, folder, pairs, batch_size, sub_batch_size, turns)})
+            rows.append({"model": name, **measure(adapter, folder, pairs, batch_size, micro_batch_size, turns)})
     show(rows, json_file)
 
 

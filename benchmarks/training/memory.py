@@ -30,8 +30,8 @@ from mmeb.training.step import SubBatch
 MODELS = ("clip/tiny", "demo-vlm")
 
 
-def take_step(adapter: str, model: Path, pairs: Path, batch_size: int, sub_batch_size: int | None) -> None:
-    recipe = recipe_of(adapter, model, batch_size, sub_batch_size)
+def take_step(adapter: str, model: Path, pairs: Path, batch_size: int, micro_batch_size: int | None) -> None:
+    recipe = recipe_of(adapter, model, batch_size, micro_batch_size)
     embedding_model, subsets = start(recipe, pairs)
     embedder = Embedder(embedding_model).train()
     optimizer = torch.optim.AdamW(embedder.parameters(), recipe.learning_rate)

@@ -49,7 +49,7 @@ from benchmarks.support.training_pairs import (
 )
 from mmeb.data.train.dataset import open_train
 from mmeb.evaluation.encode import encode
-from mmeb.training.settings import RunSettings
+from mmeb.training.recipe import RunSettings
 from mmeb.training.trainer import train
 
 PROBES = 8  # pairs whose vectors are compared
@@ -70,7 +70,7 @@ class Run(NamedTuple):
     model: Path
     pairs: Path
     batch_size: int
-    sub_batch_size: int
+    micro_batch_size: int
     steps: int
     workers: int
     output: Path
@@ -78,7 +78,7 @@ class Run(NamedTuple):
     @property
     def recipe(self) -> Any:
         # One more step than is measured: the first warms up.
-        return recipe_of(self.adapter, self.model, self.batch_size, self.sub_batch_size, self.steps + 1)
+        return recipe_of(self.adapter, self.model, self.batch_size, self.micro_batch_size, self.steps + 1)
 
 
 def ours(run: Run) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def sentence_transformers(run: Run) -> dict[str, Any]:
         disable_tqdm=True,
     )
     loss = CachedMultipleNegativesRankingLoss(
-        model, scale=1 / recipe.temperature, mini_batch_size=recipe.sub_batch_size
+        model, scale=1 / recipe.temperature, mini_batch_size=recipe.micro_batch_size
     )
     trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=data, loss=loss)
     trainer.train()
@@ -207,7 +207,7 @@ def compare(name: str, kind: str, tools: list[str], run: Run, turns: int) -> lis
 def main(
     json_file: Path | None,
     batch_size: int,
-    sub_batch_size: int,
+    micro_batch_size: int,
     steps: int,
     turns: int,
     workers: int,
@@ -231,7 +231,7 @@ def main(
                 place = Path(temporary, f"{adapter}-{kind}")
                 count = batch_size * (steps + 1)
                 pairs = write_pairs(place, count, answers=ANSWERS[kind], question=question)
-                to_do = Run("", adapter, model, pairs, batch_size, sub_batch_size, steps, workers, place / "runs")
+                to_do = Run("", adapter, model, pairs, batch_size, micro_batch_size, steps, workers, place / "runs")
                 figures += compare(name, kind, tools, to_do, turns)
     show(figures, json_file, peers=["sentence-transformers"] if peers else [])
 

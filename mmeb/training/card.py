@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import ModelCardData
 from tabulate import tabulate
 
-from mmeb.training.settings import RunSettings
+from mmeb.training.recipe import RunSettings
 
 
 def model_card(manifest: Mapping[str, Any], settings: RunSettings, scores: Sequence[Mapping[str, float]]) -> str:

@@ -29,9 +29,8 @@ from mmeb.training import checkpoint
 from mmeb.training.embedder import Embedder
 from mmeb.training.grad_cache import contrastive_step
 from mmeb.training.monitor import Window, say
-from mmeb.training.recipe import Recipe
+from mmeb.training.recipe import Recipe, RunSettings
 from mmeb.training.sampler import batches_of
-from mmeb.training.settings import RunSettings
 from mmeb.training.step import StepBatch
 from mmeb.training.step_loader import StepLoader
 

@@ -24,10 +24,8 @@ from mmeb.tasks import get_tasks
 from mmeb.training.card import model_card
 from mmeb.training.checkpoint import LOG_FILE, refuse_overwriting
 from mmeb.training.loop import Evaluate, Save
-from mmeb.training.recipe import Recipe
-from mmeb.training.recipe_file import to_mapping
+from mmeb.training.recipe import Recipe, RunSettings, to_mapping
 from mmeb.training.sampler import batches_of
-from mmeb.training.settings import RunSettings
 from mmeb.training.start import Trainable, check_adapter, start_model
 from mmeb.training.trainer import TrainOutcome, train
 

@@ -19,8 +19,7 @@ from mmeb.models.checkpoints import lora
 from mmeb.models.loading import load_model
 from mmeb.models.options import parse_options
 from mmeb.models.registry import adapter_class
-from mmeb.training.recipe import LoraSettings, Recipe
-from mmeb.training.recipes import RECIPES
+from mmeb.training.recipe import LoraSettings, Recipe, find_recipe, recipe_names
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,8 @@ def _with_lora(model: EmbeddingModel, recipe: Recipe, settings: LoraSettings) ->
         tuple(sorted(config.target_modules)), config.r, config.lora_alpha, config.lora_dropout, config.use_dora
     )
     asked = replace(settings, targets=found.targets) if set(settings.targets) == set(found.targets) else settings
-    defaults = [named.recipe.lora for named in RECIPES.values() if named.recipe.adapter == recipe.adapter]
+    named = [find_recipe(name).recipe for name in recipe_names()]
+    defaults = [each.lora for each in named if each.adapter == recipe.adapter]
     if asked != found and settings not in defaults:
         raise MmebError(
             f"{model.name} is an adapter of rank {found.rank}, alpha {found.alpha} and dropout {found.dropout} on "

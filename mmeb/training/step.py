@@ -197,9 +197,9 @@ def hash_seed(*numbers: int) -> int:
 
 
 def _limit(recipe: Recipe) -> BatchLimit | None:
-    if recipe.sub_batch_size is None and recipe.sub_batch_tokens is None:
+    if recipe.micro_batch_size is None and recipe.micro_batch_tokens is None:
         return None
-    return BatchLimit(recipe.sub_batch_size or sys.maxsize, recipe.sub_batch_tokens)
+    return BatchLimit(recipe.micro_batch_size or sys.maxsize, recipe.micro_batch_tokens)
 
 
 def _stand_in(item: Item, error: MmebError) -> Item:

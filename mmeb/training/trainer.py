@@ -20,8 +20,7 @@ from mmeb.runtime.workers import plain_worker_errors
 from mmeb.training import checkpoint
 from mmeb.training.loop import ContrastiveTrainer, Evaluate, Save
 from mmeb.training.monitor import Monitor, say
-from mmeb.training.recipe import Recipe
-from mmeb.training.settings import RunSettings
+from mmeb.training.recipe import Recipe, RunSettings
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _ONWARD = "The last checkpoint is kept, the same command with --resume goes on from there."

@@ -69,16 +69,16 @@ def _with_missing_images() -> list[TrainPair]:
 
 
 # Batches with images and texts on both sides, and hard negatives.
-_RECIPE = Recipe("demo", batch_size=8, temperature=0.1, symmetric=True, sub_batch_size=2)
+_RECIPE = Recipe("demo", batch_size=8, temperature=0.1, symmetric=True, micro_batch_size=2)
 CASES: Mapping[str, Case] = {
     "reference": Case(
         _phi3_v,
         golden_pairs(),
-        Recipe("phi35v", batch_size=8, negatives=0, mask_equal_targets=False, sub_batch_size=2),
+        Recipe("phi35v", batch_size=8, negatives=0, mask_equal_targets=False, micro_batch_size=2),
     ),
-    "sub-batches": Case(_demo, golden_pairs(), replace(_RECIPE, sub_batch_size=3)),
-    "one graph": Case(_demo, golden_pairs(), replace(_RECIPE, sub_batch_size=None)),
-    "few items": Case(_demo, golden_pairs()[:3], replace(_RECIPE, sub_batch_size=10)),
+    "sub-batches": Case(_demo, golden_pairs(), replace(_RECIPE, micro_batch_size=3)),
+    "one graph": Case(_demo, golden_pairs(), replace(_RECIPE, micro_batch_size=None)),
+    "few items": Case(_demo, golden_pairs()[:3], replace(_RECIPE, micro_batch_size=10)),
     "dropout": Case(_dropping, golden_pairs(), _RECIPE),
     "checkpointing": Case(_dropping_and_checkpointing, golden_pairs(), _RECIPE),
     "learned temperature": Case(_demo, golden_pairs(), replace(_RECIPE, learn_temperature=True)),

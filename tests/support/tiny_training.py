@@ -19,8 +19,7 @@ from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoints import lora
 from mmeb.models.loading import load_model
-from mmeb.training.recipe import Recipe
-from mmeb.training.settings import RunSettings
+from mmeb.training.recipe import Recipe, RunSettings
 from mmeb.training.trainer import TrainOutcome, train
 from support.paths import GOLDEN, ROOT
 

@@ -21,7 +21,7 @@ from mmeb.data.train.dataset import open_train
 from mmeb.errors import MmebError
 from mmeb.runtime.signals import StoppedError
 from mmeb.training import checkpoint
-from mmeb.training.settings import RunSettings
+from mmeb.training.recipe import RunSettings
 from mmeb.training.trainer import train
 
 TEN = replace(RECIPE, steps=10)

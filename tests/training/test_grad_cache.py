@@ -90,7 +90,7 @@ def _plainly(model: EmbeddingModel, recipe: Recipe) -> tuple[float, Gradients]:
 @pytest.mark.parametrize("size", [1, 2, 3, None])
 def test_the_gradient_of_sub_batches_is_that_of_the_whole(model: EmbeddingModel, size: int | None) -> None:
     loss, whole = _plainly(model, RECIPE)
-    outcome, cached = take_step(model, PAIRS, replace(RECIPE, sub_batch_size=size))
+    outcome, cached = take_step(model, PAIRS, replace(RECIPE, micro_batch_size=size))
     assert outcome.loss == pytest.approx(loss, rel=1e-5)
     assert_equal_gradients(cached, whole)
 
@@ -104,7 +104,7 @@ def _dropping(name: str, *, dropout: float = 0.3) -> EmbeddingModel:
 
 @pytest.mark.parametrize("name", ["lora", "dora", "checkpointing"])
 def test_both_passes_drop_the_same_units(name: str) -> None:
-    model, recipe = _dropping(name), replace(RECIPE, sub_batch_size=2)
+    model, recipe = _dropping(name), replace(RECIPE, micro_batch_size=2)
     loss, whole = _plainly(model, recipe)
     outcome, cached = take_step(model, PAIRS, recipe)
     assert outcome.loss == pytest.approx(loss, rel=1e-6)
@@ -113,7 +113,7 @@ def test_both_passes_drop_the_same_units(name: str) -> None:
 
 
 def test_what_is_not_kept_for_the_second_pass_is_prepared_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, pairs, recipe = golden_model("qwen2_vl"), golden_pairs(), Recipe("qwen2-vl", sub_batch_size=2)
+    model, pairs, recipe = golden_model("qwen2_vl"), golden_pairs(), Recipe("qwen2-vl", micro_batch_size=2)
     kept = take_step(model, pairs, recipe)
     for room in (0, 100_000):
         monkeypatch.setattr("mmeb.training.grad_cache._KEPT", room)
@@ -130,7 +130,7 @@ def test_an_image_that_is_lost_before_the_second_pass_is_an_error(
     query = Item("<|image_1|>\n", image=tmp_path / "lost.png", role=Role.QUERY)
     pairs = [replace(PAIRS[0], query=query), *PAIRS[1:]]
     monkeypatch.setattr("mmeb.training.grad_cache._KEPT", 0)
-    batch = make_step(_demo(), pairs, replace(RECIPE, sub_batch_size=1))
+    batch = make_step(_demo(), pairs, replace(RECIPE, micro_batch_size=1))
 
     def rounds() -> Iterator[list[SubBatch]]:
         yield from batch.rounds
@@ -141,7 +141,7 @@ def test_an_image_that_is_lost_before_the_second_pass_is_an_error(
 
 
 def test_what_is_dropped_depends_on_seed_and_step_and_leaves_the_random_state_alone() -> None:
-    model, recipe = with_lora(golden_model("qwen2_vl"), dropout=0.3), replace(RECIPE, sub_batch_size=3)
+    model, recipe = with_lora(golden_model("qwen2_vl"), dropout=0.3), replace(RECIPE, micro_batch_size=3)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -169,7 +169,7 @@ class _Counting(nn.Module):
 def test_every_round_but_the_last_goes_through_the_model_twice(size: int | None, rounds: int) -> None:
     """A round is of items with an image, or without."""
     model = _demo()
-    recipe = replace(RECIPE, sub_batch_size=size)
+    recipe = replace(RECIPE, micro_batch_size=size)
     counting = _Counting(Embedder(model))
     contrastive_step(counting, make_step(model, PAIRS, recipe), recipe, Accelerator(cpu=True))
     if size is None:
@@ -180,7 +180,7 @@ def test_every_round_but_the_last_goes_through_the_model_twice(size: int | None,
 
 
 def test_a_learned_temperature_has_the_gradient_of_the_loss() -> None:
-    model, recipe = _demo(), replace(RECIPE, learn_temperature=True, sub_batch_size=3)
+    model, recipe = _demo(), replace(RECIPE, learn_temperature=True, micro_batch_size=3)
     outcome, found = take_step(model, PAIRS, recipe)
     assert outcome.temperature == pytest.approx(0.1)
     step = 1e-3
@@ -189,7 +189,7 @@ def test_a_learned_temperature_has_the_gradient_of_the_loss() -> None:
     assert found["log_temperature"].item() == pytest.approx((above - below) / (2 * step), rel=1e-2)
     assert_equal_gradients(
         {name: gradient for name, gradient in found.items() if name != "log_temperature"},
-        take_step(model, PAIRS, replace(RECIPE, sub_batch_size=3))[1],
+        take_step(model, PAIRS, replace(RECIPE, micro_batch_size=3))[1],
     )
 
 
@@ -201,7 +201,7 @@ def test_a_learned_temperature_stays_above_a_hundredth_and_can_rise_again() -> N
 
 
 def test_the_gradient_adds_to_what_is_there() -> None:
-    model, recipe = _demo(), replace(RECIPE, sub_batch_size=3)
+    model, recipe = _demo(), replace(RECIPE, micro_batch_size=3)
     _, once = take_step(model, PAIRS, recipe)
     embedder = Embedder(model)
     embedder.zero_grad()
@@ -227,7 +227,7 @@ def _with_broken_image(folder: Path, side: str) -> list[TrainPair]:
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("side", ["query", "positive"])
 def test_a_row_that_cannot_be_read_is_left_out(tmp_path: Path, side: str, size: int | None) -> None:
-    model, recipe = _demo(), replace(RECIPE, sub_batch_size=size, negatives=0)
+    model, recipe = _demo(), replace(RECIPE, micro_batch_size=size, negatives=0)
     outcome, found = take_step(model, _with_broken_image(tmp_path, side), recipe, skip_bad_rows=True)
     whole = [pair for row, pair in enumerate(PAIRS) if row != 4]
     expected, rest = take_step(model, whole, recipe)
@@ -250,7 +250,7 @@ def test_an_image_whose_size_cannot_be_read_is_left_out_too(tmp_path: Path) -> N
     """Phi-3.5-V asks for the size of an image before it is read."""
     pairs = _with_broken_image(tmp_path, "query")
     outcome, _ = take_step(
-        golden_model("phi3_v", num_crops="1"), pairs, replace(RECIPE, sub_batch_size=4), skip_bad_rows=True
+        golden_model("phi3_v", num_crops="1"), pairs, replace(RECIPE, micro_batch_size=4), skip_bad_rows=True
     )
     assert outcome.dead_rows == (4,)
 
@@ -277,7 +277,7 @@ def other_precision() -> Iterator[None]:
 @pytest.mark.usefixtures("other_precision")
 def test_half_precision_goes_through_the_accelerator() -> None:
     """Under bf16 autocast the loss stays near that of float32, and the weights' gradients are float32."""
-    model, recipe = _demo(), replace(RECIPE, sub_batch_size=3)
+    model, recipe = _demo(), replace(RECIPE, micro_batch_size=3)
     expected, whole = take_step(model, PAIRS, recipe)
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")

@@ -59,7 +59,7 @@ def _assert_norms(found: Gradients, expected: dict[str, float], tolerance: float
 @pytest.mark.parametrize("size", [None, 1, 2, 4, 8])
 def test_loss_and_every_gradient_are_the_reference_ones(name: str, model: EmbeddingModel, size: int | None) -> None:
     expected = reference(name)["no_gradcache" if size is None else f"gradcache_chunk{size}"]
-    outcome, found = take_step(model, golden_pairs(), replace(_RECIPE, sub_batch_size=size))
+    outcome, found = take_step(model, golden_pairs(), replace(_RECIPE, micro_batch_size=size))
     assert outcome.loss == pytest.approx(expected["loss"], rel=1e-5)
     assert total_norm(found) == pytest.approx(expected["total"], rel=1e-5)
     _assert_norms(found, expected["norms"])
@@ -73,7 +73,7 @@ def test_loss_and_every_gradient_are_the_reference_ones(name: str, model: Embedd
 
 def test_representations_are_the_reference_ones(name: str, model: EmbeddingModel) -> None:
     pairs = golden_pairs()
-    batch = make_step(model, pairs, replace(_RECIPE, sub_batch_size=3))
+    batch = make_step(model, pairs, replace(_RECIPE, micro_batch_size=3))
     vectors = np.empty((batch.plan.pairing.n_items, model.dim), dtype=np.float32)
     with torch.no_grad():
         for (sub,) in batch.rounds:
@@ -86,7 +86,7 @@ def test_representations_are_the_reference_ones(name: str, model: EmbeddingModel
 def test_equal_targets_are_negatives_in_the_reference_and_not_here() -> None:
     """Row 6 gets the answer of row 0: the reference then has each question's own answer among its negatives."""
     model, pairs = golden_model("qwen2_vl"), golden_pairs()
-    recipe = replace(_RECIPE, sub_batch_size=4, temperature=1.0)
+    recipe = replace(_RECIPE, micro_batch_size=4, temperature=1.0)
     pairs[6] = replace(pairs[6], positives=pairs[0].positives)
     theirs, pulled_less = take_step(model, pairs, recipe)
     ours, pulled = take_step(model, pairs, replace(recipe, mask_equal_targets=True))
@@ -98,7 +98,7 @@ def test_equal_targets_are_negatives_in_the_reference_and_not_here() -> None:
 
 def test_a_batch_of_one_class_teaches_nothing_here_and_has_a_loss_in_the_reference() -> None:
     model = golden_model("qwen2_vl")
-    recipe = replace(_RECIPE, sub_batch_size=4)
+    recipe = replace(_RECIPE, micro_batch_size=4)
     pairs = [replace(pair, positives=golden_pairs()[0].positives) for pair in golden_pairs()]
     theirs, _ = take_step(model, pairs, recipe)
     ours, gradients = take_step(model, pairs, replace(recipe, mask_equal_targets=True))
@@ -109,7 +109,7 @@ def test_a_batch_of_one_class_teaches_nothing_here_and_has_a_loss_in_the_referen
 
 def test_hard_negatives_are_dropped_in_the_reference_and_used_here() -> None:
     """Rows 4 and 5 have one each."""
-    model, recipe = golden_model("qwen2_vl"), replace(_RECIPE, sub_batch_size=4)
+    model, recipe = golden_model("qwen2_vl"), replace(_RECIPE, micro_batch_size=4)
     without, _ = take_step(model, golden_pairs(), recipe)
     with_negatives, _ = take_step(model, golden_pairs(), replace(recipe, negatives=None))
     assert with_negatives.items == without.items + 2
@@ -127,7 +127,7 @@ def _trainpy_batches() -> list[list[TrainPair]]:
 def test_three_optimizer_steps_are_the_reference_ones() -> None:
     """AdamW, a linear schedule with a step of warm-up, gradients clipped to 1, sub-batches of 2."""
     expected = reference("phi3_v_trainpy_3steps")
-    recipe = replace(_RECIPE, sub_batch_size=2)
+    recipe = replace(_RECIPE, micro_batch_size=2)
     model = golden_model("phi3_v")
     embedder = Embedder(model).train()
     optimizer = torch.optim.AdamW(embedder.parameters(), lr=1e-3, weight_decay=0.0)

@@ -20,10 +20,8 @@ from mmeb.evaluation.probes import probes
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.loading import load_model
 from mmeb.training.card import model_card
-from mmeb.training.recipe import LoraSettings, Recipe
-from mmeb.training.recipes import find_recipe
+from mmeb.training.recipe import LoraSettings, Recipe, RunSettings, find_recipe
 from mmeb.training.run import prepare, run
-from mmeb.training.settings import RunSettings
 from mmeb.training.start import own_device, start_model
 
 CKPT = GOLDEN / "ckpt"

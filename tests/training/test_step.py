@@ -13,7 +13,7 @@ from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import Draw
 from mmeb.training.step import StepPlan, StepPlans, hash_seed, pair_up
 
-RECIPE = Recipe("demo", batch_size=8, sub_batch_size=3)
+RECIPE = Recipe("demo", batch_size=8, micro_batch_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_positive_that_a_row_is_trained_on_changes_from_step_to_step(model: 
 
 def _chosen(model: DemoModel, pairs: list[TrainPair], step: int, world: int) -> list[tuple[int, ...]]:
     """The words of each row's positive, as the model takes them."""
-    recipe = replace(RECIPE, sub_batch_size=1)
+    recipe = replace(RECIPE, micro_batch_size=1)
     words: dict[int, tuple[int, ...]] = {}
     for rank in range(world):
         batch = make_step(model, pairs, recipe, rank=rank, world=world, step=step)

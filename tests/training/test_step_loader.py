@@ -16,7 +16,7 @@ from mmeb.training.recipe import Recipe
 from mmeb.training.step import SubBatch
 from mmeb.training.step_loader import StepLoader
 
-RECIPE = Recipe("demo", batch_size=8, sub_batch_size=3)
+RECIPE = Recipe("demo", batch_size=8, micro_batch_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def _same(found: SubBatch, expected: SubBatch) -> bool:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("size", [3, None])
 def test_steps_come_in_order_whoever_prepares_them(model: DemoModel, workers: int, size: int | None) -> None:
-    pairs, recipe = golden_pairs(), replace(RECIPE, sub_batch_size=size)
+    pairs, recipe = golden_pairs(), replace(RECIPE, micro_batch_size=size)
     draws = [whole_draw(pairs, step) for step in range(6)]
     loader = StepLoader(model, [pairs], recipe, draws, workers=workers)
     assert len(loader) == 6
@@ -74,7 +74,7 @@ def test_a_step_of_many_sub_batches_opens_few_files(model: DemoModel) -> None:
     ]
     draws = [whole_draw(pairs, step) for step in range(2)]
     kept = []
-    for batch in StepLoader(model, [pairs], replace(RECIPE, sub_batch_size=1), draws, workers=2):
+    for batch in StepLoader(model, [pairs], replace(RECIPE, micro_batch_size=1), draws, workers=2):
         kept += list(batch.rounds)
     assert len(kept) == 800
 

@@ -134,8 +134,8 @@ def test_scores_are_taken_in_evaluation_mode_while_training_and_logged(tmp_path:
     [
         ({"report_to": ("nowhere",)}, "nowhere is not supported"),
         ({"fsdp": Path("nowhere.json")}, "No such file or directory: 'nowhere.json'"),
-        ({"save_every": 0}, "--save-every is to be 1 or more, not 0"),
-        ({"workers": -1}, "--workers is to be 0 or more, not -1"),
+        ({"save_every": 0}, "--save-every must be 1 or more, not 0"),
+        ({"workers": -1}, "--workers must be 0 or more, not -1"),
     ],
 )
 def test_settings_that_cannot_be_followed_are_refused(settings: Any, message: str, tmp_path: Path) -> None:
@@ -180,12 +180,12 @@ def test_negatives_that_are_too_easy_are_warned_of_once(
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process makes of a run in sub-batches."""
     output = tmp_path_factory.mktemp("alone")
-    run(output, replace(RECIPE, sub_batch_size=2), lora_model(), save_every=2)
+    run(output, replace(RECIPE, micro_batch_size=2), lora_model(), save_every=2)
     return output
 
 
 def test_two_processes_train_as_one_and_the_first_alone_writes(alone: Path, tmp_path: Path) -> None:
-    recipe, settings = {"sub_batch_size": 2}, {"save_every": 2}
+    recipe, settings = {"micro_batch_size": 2}, {"save_every": 2}
     two = run_elsewhere(tmp_path, processes=2, recipe=recipe, settings=settings, model="lora")
     assert two.returncode == 0, two.stderr
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-5)
@@ -197,7 +197,7 @@ def test_sharded_weights_train_as_whole_ones_and_are_saved_whole(alone: Path, tm
     (tmp_path / "fsdp.json").write_text(json.dumps({"transformer_layer_cls_to_wrap": ["Qwen2VLDecoderLayer"]}))
     output = tmp_path / "run"
     settings = {"save_every": 2, "fsdp": str(tmp_path / "fsdp.json")}
-    two = run_elsewhere(output, processes=2, recipe={"sub_batch_size": 2}, settings=settings, model="lora")
+    two = run_elsewhere(output, processes=2, recipe={"micro_batch_size": 2}, settings=settings, model="lora")
     assert two.returncode == 0, two.stderr
     assert losses(output) == pytest.approx(losses(alone), rel=1e-5)
     assert names(output) == names(alone)
@@ -206,7 +206,7 @@ def test_sharded_weights_train_as_whole_ones_and_are_saved_whole(alone: Path, tm
     # Its checkpoint is that of any number of processes: one takes it up.
     (output / "training.json").unlink()
     shutil.rmtree(output / "checkpoint-4")
-    run(output, replace(RECIPE, sub_batch_size=2), lora_model(), resume=True)
+    run(output, replace(RECIPE, micro_batch_size=2), lora_model(), resume=True)
     assert losses(output) == pytest.approx(losses(alone), rel=1e-5)
 
 
