@@ -9,9 +9,7 @@ operations are those of matrix products and attention, counted on some of the it
     python -m benchmarks.evaluation.gpu --tiny                # a tiny checkpoint on the CPU: does it work?
 """
 
-import resource
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.evaluation.phi3_v_full_size import items as image_items
-from benchmarks.evaluation.phi3_v_full_size import load, write_checkpoint
 from benchmarks.support.figures import json_option, show
+from benchmarks.support.peak_memory import peak_gib, reset_peak
+from benchmarks.support.phi3_v import TINY, load, write_checkpoint
+from benchmarks.support.phi3_v import items as image_items
+from benchmarks.support.timing import seconds
 from mmeb.data.item import Item
 from mmeb.evaluation.encode import encode
 from mmeb.models.adapters.pooling import last_token
@@ -33,7 +33,6 @@ from mmeb.models.adapters.vlm2vec import Phi35VModel
 from mmeb.models.backbones.base import put_features
 from mmeb.models.base import Batch
 
-TINY = Path(__file__).parents[2] / "tests/golden/ckpt/phi3_v"
 BATCH = 8
 COUNTED = 48  # items on which operations are counted
 # Dense bf16, TFLOP/s, from the makers' data sheets.
@@ -81,32 +80,28 @@ def naive_forward(model: Phi35VModel, batch: Batch, head: Tensor, num_crops: int
 def measure(
     name: str, kind: str, model: Phi35VModel, way: Way, items: Sequence[Item]
 ) -> tuple[dict[str, Any], Vectors]:
-    cuda = model.device.type == "cuda"
     some = items[: min(COUNTED, len(items))]
     with FlopCounterMode(display=False) as counter:
         way(some)
     gflop = counter.get_total_flops() / len(some) / 1e9
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    vectors = way(items)
-    seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    speed = gflop * len(items) / seconds / 1e3
-    card = torch.cuda.get_device_name() if cuda else ""
-    most = next((value for part, value in PEAKS.items() if part in card), None)
+    reset_peak(model.device)
+    taken: list[Vectors] = []
+    took = seconds(lambda: taken.append(way(items)))
+    peak = peak_gib(model.device)
+    speed = gflop * len(items) / took / 1e3
+    card = torch.cuda.get_device_name() if model.device.type == "cuda" else ""
+    limit = next((value for part, value in PEAKS.items() if part in card), None)
     row = {
         "items": kind,
         "way": name,
         "count": len(items),
-        "items/s": len(items) / seconds,
+        "items/s": len(items) / took,
         "GFLOP an item": gflop,
         "TFLOP/s": speed,
-        "% of peak": 100 * speed / most if most else None,
-        "peak GiB": peak / 2**30,
+        "% of peak": 100 * speed / limit if limit else None,
+        "peak GiB": peak,
     }
-    return row, vectors
+    return row, taken[0]
 
 
 @click.command(help=__doc__)
@@ -120,10 +115,8 @@ def main(
     json_file: Path | None, device: str | None, count: int, num_crops: int, folder: Path | None, tiny: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        folder = TINY if tiny else folder or Path(temporary)
-        if not tiny and not (folder / "model.safetensors.index.json").is_file():
-            write_checkpoint(folder)
-        model = load(folder, torch.device(device or ("cpu" if tiny else "cuda")), num_crops)
+        path = TINY if tiny else write_checkpoint(folder or Path(temporary))
+        model = load(path, torch.device(device or ("cpu" if tiny else "cuda")), num_crops)
         vocabulary = len(model.module.get_submodule("model.embed_tokens").get_parameter("weight"))
         head = torch.randn(vocabulary, model.dim, device=model.device, dtype=model.dtype)
         ways: dict[str, Way] = {
@@ -133,10 +126,10 @@ def main(
         figures = []
         for kind, items in (("image+text", image_items(count)), ("text", texts(count))):
             runs = {name: measure(name, kind, model, way, items) for name, way in ways.items()}
-            seconds = {name: row["count"] / row["items/s"] for name, (row, _) in runs.items()}
+            times = {name: row["count"] / row["items/s"] for name, (row, _) in runs.items()}
             for name, (row, vectors) in runs.items():
                 cosine = float((vectors * runs["mmeb"][1]).sum(axis=1).min())
-                figures.append({**row, "times mmeb's": seconds[name] / seconds["mmeb"], "least cosine": cosine})
+                figures.append({**row, "times mmeb's": times[name] / times["mmeb"], "least cosine": cosine})
     show(figures, json_file)
 
 

@@ -8,7 +8,6 @@ import of its libraries.
     python -m benchmarks.evaluation.harness [--json FILE]
 """
 
-import sys
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -84,9 +83,7 @@ def main(json_file: Path | None, rows: int, most: int, run: tuple[Path, Path] | 
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary, "MMEB-eval")
         items = write_suite(data, rows=rows, most=most)
-        output, seconds, peak, files = watch(
-            [sys.executable, "-m", "benchmarks.evaluation.harness", "--run", str(data), str(Path(temporary, "run"))]
-        )
+        output, seconds, peak, files = watch("benchmarks.evaluation.harness", data, Path(temporary, "run"))
     parts = {name: float(value) for name, value in (part.split("=") for part in output.split()[-5:])}
     show([{"items": items, "seconds": seconds, "peak GiB": peak, "mapped files GiB": files, **parts}], json_file)
 

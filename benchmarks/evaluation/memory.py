@@ -7,7 +7,6 @@ Flat means: beyond the items themselves (their text, path and vector, a few kilo
     python -m benchmarks.evaluation.memory [--counts 1000,10000,100000] [--json FILE]
 """
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,8 +72,7 @@ def main(json_file: Path | None, counts: str, run: tuple[Path, int] | None) -> N
     with tempfile.TemporaryDirectory() as temporary:
         write_photographs(Path(temporary), _FILES)
         for count in (int(part) for part in counts.split(",")):
-            command = [sys.executable, "-m", "benchmarks.evaluation.memory", "--run", temporary, str(count)]
-            _, seconds, peak, files = watch(command)
+            _, seconds, peak, files = watch("benchmarks.evaluation.memory", temporary, count)
             rows.append({"items": count, "seconds": seconds, "peak GiB": peak, "mapped files GiB": files})
     for row in rows:
         grown = (row["peak GiB"] - rows[0]["peak GiB"]) * 2**20

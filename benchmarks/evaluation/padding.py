@@ -15,6 +15,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.support.checkpoints import GOLDEN
 from benchmarks.support.figures import json_option, show
 from benchmarks.support.mmeb_shape import ROWS, write_suite
 from mmeb.data.dataset import load_eval
@@ -24,7 +25,6 @@ from mmeb.models.loading import load_model
 from mmeb.runtime.batching import BatchLimit, plan_batches
 from mmeb.tasks import TASKS
 
-GOLDEN = Path(__file__).parents[2] / "tests/golden/ckpt"
 # Checkpoints with the official tokenizers' behaviour and a small vocabulary: texts are longer in tokens than with a
 # full one, in proportion.
 MODELS: dict[str, tuple[str, dict[str, str]]] = {

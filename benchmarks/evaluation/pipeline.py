@@ -8,8 +8,7 @@ decoding, resizing and tokenising compete with the forward passes where the CPU 
 
 import statistics
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -19,6 +18,7 @@ import torch
 from benchmarks.support.checkpoints import write_clip, write_qwen2_vl
 from benchmarks.support.figures import json_option, show
 from benchmarks.support.photographs import write_photographs
+from benchmarks.support.timing import in_turns
 from mmeb.data.item import Item
 from mmeb.evaluation.encode import Encoder
 from mmeb.models.base import Batch, EmbeddingModel
@@ -37,34 +37,29 @@ def unpadded(model: EmbeddingModel, items: Sequence[Item]) -> list[Batch]:
     return [model.preprocess([items[index] for index in batch]).to(model.device) for batch in batches]
 
 
-def forward(model: EmbeddingModel, batches: Sequence[Batch]) -> float:
-    """Seconds of the bare loop."""
-    started = time.perf_counter()
-    with torch.inference_mode():
-        for batch in batches:
-            model.embed(batch).float().cpu()
-    return time.perf_counter() - started
-
-
-def whole(model: EmbeddingModel, items: Sequence[Item]) -> float:
-    """Seconds from files to vectors."""
-    started = time.perf_counter()
-    Encoder(model, progress=False)(items)
-    return time.perf_counter() - started
+@torch.inference_mode()
+def forward(model: EmbeddingModel, batches: Sequence[Batch]) -> None:
+    """The bare loop."""
+    for batch in batches:
+        model.embed(batch).float().cpu()
 
 
 def measure(name: str, model: EmbeddingModel, items: Sequence[Item], repeats: int) -> dict[str, float | str]:
     batches = unpadded(model, items)
     forward(model, batches[:1])  # warm-up
-    pairs = [(forward(model, batches), whole(model, items)) for _ in range(repeats)]
-    bare, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ways: dict[str, Callable[[], object]] = {
+        "bare": lambda: forward(model, batches),
+        "mmeb": lambda: Encoder(model, progress=False)(items),
+    }
+    taken = in_turns(ways, repeats)
+    bare, ours = (statistics.median(taken[name]) for name in ways)
     return {
         "model": name,
         "M parameters": sum(weight.numel() for weight in model.module.parameters()) / 1e6,
         "items": len(items),
         "bare loop, items/s": len(items) / bare,
         "mmeb, items/s": len(items) / ours,
-        "mmeb / bare loop": statistics.median(loop / run for loop, run in pairs),
+        "mmeb / bare loop": statistics.median(np.divide(taken["bare"], taken["mmeb"])),
     }
 
 

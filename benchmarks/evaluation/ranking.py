@@ -6,28 +6,29 @@ The reference keeps vectors in a dict and stacks and multiplies them query by qu
     python -m benchmarks.evaluation.ranking [--json FILE]
 """
 
-import argparse
 import json
-import resource
-import subprocess
-import sys
-import time
 from collections.abc import Callable
+from pathlib import Path
 
+import click
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from tabulate import tabulate
 
-DIM, ROWS, WIDTH = 3072, 1000, 1000
-POOLS = (1_000, 20_000)
+from benchmarks.support.figures import json_option, show
+from benchmarks.support.peak_memory import peak_gib, watch
+from benchmarks.support.timing import seconds
+from mmeb.evaluation.ranking import rank
+
+CPU = torch.device("cpu")
+ROWS, WIDTH = 1000, 1000
 WAYS = ("ours", "reference", "product")
-REPEATS = 5
 
 
-def task(pool: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+def task(pool: int, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
     rng = np.random.default_rng(0)
-    queries = rng.standard_normal((ROWS, DIM), dtype=np.float32)
-    candidates = rng.standard_normal((pool, DIM), dtype=np.float32)
+    queries = rng.standard_normal((ROWS, dim), dtype=np.float32)
+    candidates = rng.standard_normal((pool, dim), dtype=np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     candidates /= np.linalg.norm(candidates, axis=1, keepdims=True)
     ids = np.stack([rng.choice(pool, WIDTH, replace=False) for _ in range(ROWS)]).astype(np.int32)
@@ -48,59 +49,40 @@ def reference(
     return hits
 
 
-def measure(way: str, pool: int) -> dict[str, float]:
-    from mmeb.evaluation.ranking import rank
-
-    arrays = task(pool)
+def measure(way: str, pool: int, dim: int, repeats: int) -> dict[str, float]:
+    """Median seconds of one way, and by how much it raised the peak memory of this process."""
+    arrays = task(pool, dim)
     ways: dict[str, Callable[[], object]] = {
         "ours": lambda: rank(*arrays),
         "reference": lambda: reference(*arrays),
         "product": lambda: arrays[0] @ arrays[1].T,
     }
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        ways[way]()
-        seconds.append(time.perf_counter() - started)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": float(np.median(seconds)), "peak_mib": (after - before) / 1024}
+    before = peak_gib(CPU)
+    taken = [seconds(ways[way]) for _ in range(repeats)]
+    return {"seconds": float(np.median(taken)), "peak MiB": (peak_gib(CPU) - before) * 1024}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", help="write the figures here, too")
-    parser.add_argument("--measure", nargs=2, metavar=("WAY", "POOL"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        way, pool = arguments.measure
-        print(json.dumps(measure(way, int(pool))))
+@click.command(help=__doc__)
+@json_option
+@click.option("--pools", default="1000,20000", show_default=True, help="Numbers of distinct candidates.")
+@click.option("--dim", default=3072, show_default=True)
+@click.option("--repeats", default=5, show_default=True)
+@click.option("--run", nargs=4, type=(str, int, int, int), hidden=True)
+def main(json_file: Path | None, pools: str, dim: int, repeats: int, run: tuple[str, int, int, int] | None) -> None:
+    if run is not None:
+        print(json.dumps(measure(*run)))
         return
     figures = []
-    for pool in POOLS:
+    for pool in map(int, pools.split(",")):
         # A process each, so that the peak memory is one way's own.
-        runs = {
-            way: json.loads(
-                subprocess.check_output(
-                    [sys.executable, "-m", "benchmarks.evaluation.ranking", "--measure", way, str(pool)]
-                )
-            )
-            for way in WAYS
-        }
-        figures += [
-            {
-                "pool": pool,
-                "way": way,
-                **run,
-                "reference_over_this": runs["reference"]["seconds"] / run["seconds"],
-                "this_over_product": run["seconds"] / runs["product"]["seconds"],
+        runs = {way: json.loads(watch("benchmarks.evaluation.ranking", way, pool, dim, repeats).output) for way in WAYS}
+        for way, figure in runs.items():
+            ratios = {
+                "reference / this": runs["reference"]["seconds"] / figure["seconds"],
+                "this / product": figure["seconds"] / runs["product"]["seconds"],
             }
-            for way, run in runs.items()
-        ]
-    print(tabulate(figures, headers="keys", floatfmt=".3f"))
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2)
+            figures.append({"pool": pool, "way": way, **figure, **ratios})
+    show(figures, json_file)
 
 
 if __name__ == "__main__":

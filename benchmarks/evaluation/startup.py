@@ -1,15 +1,19 @@
-"""How long `mmeb --help` and `mmeb tasks` take, against an interpreter that does nothing.
+"""How long do commands take that only answer, against an interpreter that does nothing?
 
-python -m benchmarks.evaluation.startup [--runs 20]
+python -m benchmarks.evaluation.startup [--turns 20] [--json FILE]
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-from tabulate import tabulate
+import click
+
+from benchmarks.support.figures import json_option, show
+from benchmarks.support.timing import in_turns
 
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
@@ -19,19 +23,18 @@ COMMANDS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=20)
-    runs = parser.parse_args().runs
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(runs):  # in turn, so that a machine that slows down slows all of them
-        for name, arguments in COMMANDS.items():
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-            seconds[name].append(time.perf_counter() - started)
-    base = statistics.median(seconds["python -c pass"])
-    rows = [(name, statistics.median(times), statistics.median(times) / base) for name, times in seconds.items()]
-    print(tabulate(rows, headers=("command", "median seconds", "over python -c pass"), floatfmt=".3f"))
+@click.command(help=__doc__)
+@json_option
+@click.option("--turns", default=20, show_default=True)
+def main(json_file: Path | None, turns: int) -> None:
+    ways: dict[str, Callable[[], object]] = {
+        name: partial(subprocess.run, [sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
+        for name, arguments in COMMANDS.items()
+    }
+    medians = {name: statistics.median(taken) for name, taken in in_turns(ways, turns).items()}
+    base = medians["python -c pass"]
+    rows = [{"command": name, "seconds": took, "over python -c pass": took / base} for name, took in medians.items()]
+    show(rows, json_file)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from transformers import CLIPVisionModel
 
+from benchmarks.support.checkpoints import GOLDEN
 from benchmarks.support.figures import json_option, show
 from mmeb.data.item import Item
 from mmeb.evaluation.encode import Encoder
 from mmeb.models.backbones.phi3_v_image import crop_grid
 from mmeb.models.loading import load_model
 
-CHECKPOINT = Path(__file__).parents[2] / "tests/golden/ckpt/phi3_v"
+CHECKPOINT = GOLDEN / "phi3_v"
 # (width, height) in pixels: photographs, a page, a screenshot, a panorama, an infographic, a strip, a crop.
 SIZES = ((640, 480), (480, 640), (1700, 2200), (1366, 768), (800, 400), (800, 2400), (1200, 240), (90, 120))
 

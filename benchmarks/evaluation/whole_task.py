@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.support.checkpoints import write_clip, write_qwen2_vl
 from benchmarks.support.figures import json_option, show
-from benchmarks.support.peers import add_peers
+from benchmarks.support.peers import add_peers, agreement
 from benchmarks.support.photographs import write_photographs
 from mmeb.data.item import Item
 from mmeb.evaluation.encode import encode
@@ -104,12 +104,6 @@ def run(encoder: Encoder, queries: Sequence[Path], candidates: Sequence[Path]) -
     unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in vectors]
     np.argsort(-(unit[0] @ unit[1].T), axis=1)
     return time.perf_counter() - started, np.concatenate(unit)
-
-
-def agreement(vectors: Vectors, reference: Vectors) -> float:
-    centred = [one - one.mean(axis=0) for one in (vectors, reference)]
-    lengths = np.linalg.norm(centred[0], axis=1) * np.linalg.norm(centred[1], axis=1)
-    return float(((centred[0] * centred[1]).sum(axis=1) / lengths).min())
 
 
 @click.command(help=__doc__)

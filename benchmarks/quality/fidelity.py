@@ -1,6 +1,6 @@
 """How far are our vectors from the reference implementations', and how far do they move with their batch?
 
-    python -m benchmarks.quality.fidelity                   # every setting, every row: the tables of docs/fidelity.md
+    python -m benchmarks.quality.fidelity [--json FILE]     # every setting, every row: the tables of docs/fidelity.md
     python -m benchmarks.quality.fidelity --only qwen2_vl   # some settings
     python -m benchmarks.quality.fidelity --every 10        # some rows (then predictions can't be compared)
 
@@ -20,12 +20,14 @@ import torch
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from benchmarks.support.checkpoints import GOLDEN as CHECKPOINTS
+from benchmarks.support.figures import json_option, show
 from mmeb.data.item import Item
 from mmeb.models.adapters.dual_encoder import DualEncoder
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.loading import load_model
 
-GOLDEN = Path(__file__).parents[2] / "tests/golden"
+GOLDEN = CHECKPOINTS.parent
 IMAGES = GOLDEN / "data/images"
 BATCH_SIZES = (4, 32)
 BATCHED_ROWS = 3  # of each side of each task
@@ -197,11 +199,12 @@ def compare_batches(setting: Setting, dtype: str) -> list[Any]:
     return line
 
 
-@click.command()
+@click.command(help=__doc__)
+@json_option
 @click.option("--only", help="Settings whose name, such as `qwen2_vl low`, holds this.")
 @click.option("--every", default=1, show_default=True, help="Of each task only every n-th row.")
 @click.option("--batches/--no-batches", default=True, help="Whether to try batch sizes and orders.")
-def main(only: str | None, every: int, batches: bool) -> None:
+def main(json_file: Path | None, only: str | None, every: int, batches: bool) -> None:
     def wanted(one: Setting) -> bool:
         return only is None or only in f"{one.checkpoint} {one.setting}"
 
@@ -209,16 +212,15 @@ def main(only: str | None, every: int, batches: bool) -> None:
     lines += [line for setting in LORAS if wanted(setting) for line in compare_lora(setting)]
     lines += [line for part in PARTS if wanted(part) for line in compare_part(part)]
     header = ("checkpoint", "setting", "query → target", "largest difference", "same predictions")
-    click.echo(tabulate(lines, header, tablefmt="github", disable_numparse=True))
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    moved = []
     if batches:
         moves = [compare_batches(one, dtype) for one in MOVING if wanted(one) for dtype in ("float32", "bf16")]
-        sizes = [name for size in BATCH_SIZES for name in (f"batch {size}: coordinate", "1 − cosine")]
-        click.echo()
-        click.echo(
-            tabulate(
-                moves, ("checkpoint", "setting", "dtype", "items", *sizes), tablefmt="github", disable_numparse=True
-            )
-        )
+        sizes = [name for size in BATCH_SIZES for name in (f"batch {size}: coordinate", f"batch {size}: 1 − cosine")]
+        columns = ("checkpoint", "setting", "dtype", "items", *sizes)
+        moved = [dict(zip(columns, line, strict=True)) for line in moves]
+        click.echo(tabulate(moved, headers="keys", tablefmt="github", disable_numparse=True) + "\n")
+    show(rows, json_file, numbers=False, more=moved)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,23 @@ json_option = click.option(
 
 
 def show(
-    rows: Sequence[Mapping[str, Any]], json_file: Path | None, *, peers: Sequence[str] = (), floatfmt: str = ".3f"
+    rows: Sequence[Mapping[str, Any]],
+    json_file: Path | None,
+    *,
+    peers: Sequence[str] = (),
+    floatfmt: str = ".3f",
+    numbers: bool = True,
+    more: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Print rows of one benchmark as a table, and the machine below it; write both as JSON where a file is named."""
-    where = machine(peers)
-    click.echo(tabulate([dict(row) for row in rows], headers="keys", tablefmt="github", floatfmt=floatfmt))
+    """Print rows of one benchmark as a table, and the machine below it; write both as JSON where a file is named.
+
+    Without `numbers` cells are printed as they are. `more` are rows of a second kind, which the caller has printed.
+    """
+    where, cells = machine(peers), [dict(row) for row in rows]
+    click.echo(tabulate(cells, headers="keys", tablefmt="github", floatfmt=floatfmt, disable_numparse=not numbers))
     click.echo("\n" + ", ".join(f"{name} {value}" for name, value in where.items()))
     if json_file is not None:
-        text = json.dumps({"machine": where, "figures": [dict(row) for row in rows]}, indent=2, default=float)
+        text = json.dumps({"machine": where, "figures": [*cells, *map(dict, more)]}, indent=2, default=float)
         json_file.write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,11 +1,16 @@
-"""The tools that a benchmark compares with, installed for it alone: they use this environment's torch and transformers.
+"""The tools that a benchmark compares with, and whether they compute the same vectors.
 
-python -m benchmarks.support.peers [FOLDER]
+They are installed for the benchmarks alone and use this environment's torch and transformers:
+
+    python -m benchmarks.support.peers [FOLDER]
 """
 
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 FOLDER = Path.home() / ".cache" / "mmeb" / "benchmark-peers"
 # What the two need and this environment may lack is named too, since nothing else is resolved.
@@ -31,6 +36,13 @@ def add_peers(folder: Path = FOLDER) -> None:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *missing]
         subprocess.run(command, check=True)
     sys.path.append(str(folder))
+
+
+def agreement(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """The least cosine of two vectors of an item, after the mean over all items is taken off; both are (n, dim)."""
+    centred = [one - one.mean(axis=0) for one in (vectors, reference)]
+    lengths = np.linalg.norm(centred[0], axis=1) * np.linalg.norm(centred[1], axis=1)
+    return float(((centred[0] * centred[1]).sum(axis=1) / lengths).min())
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from benchmarks.evaluation.phi3_v_full_size import write_checkpoint
 from benchmarks.support.figures import json_option, show
+from benchmarks.support.peak_memory import peak_gib, reset_peak
+from benchmarks.support.phi3_v import TINY, write_checkpoint
 from benchmarks.support.training_pairs import save_nothing, write_pairs
 from mmeb.data.train.dataset import TrainSubset, open_train
 from mmeb.errors import MmebError
@@ -27,17 +27,12 @@ from mmeb.training.recipe import Recipe, RunSettings, find_recipe
 from mmeb.training.start import start_model
 from mmeb.training.trainer import train
 
-TINY = Path(__file__).parents[2] / "tests/golden/ckpt/phi3_v"
-
 
 def measure(
     model: EmbeddingModel, subsets: list[TrainSubset], recipe: Recipe, output: Path, workers: int | None
 ) -> dict[str, Any]:
     """A row: rates and memory of a run by this recipe."""
-    cuda = model.device.type == "cuda"
-    if cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    reset_peak(model.device)
     settings = RunSettings(output, log_every=1, save_every=None, workers=workers, progress=False)
     row = {"tokens in a sub-batch": recipe.micro_batch_tokens, "batch": recipe.batch_size}
     try:
@@ -48,7 +43,7 @@ def measure(
     rates = {
         f"{name}/s": statistics.median(line[f"{name}_per_second"] for line in measured) for name in ("items", "tokens")
     }
-    return {**row, **rates, "peak GiB": torch.cuda.max_memory_allocated() / 2**30 if cuda else None}
+    return {**row, **rates, "peak GiB": peak_gib(model.device)}
 
 
 @click.command(help=__doc__)
@@ -72,14 +67,10 @@ def main(
 ) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         pairs = write_pairs(Path(temporary), batch_size)
-        if tiny:
-            folder, device = TINY, "cpu"
-        else:
-            folder = folder or Path(temporary, "checkpoint")
-            if not (folder / "model.safetensors.index.json").is_file():
-                write_checkpoint(folder)
+        path = TINY if tiny else write_checkpoint(folder or Path(temporary, "checkpoint"))
+        device = "cpu" if tiny else device
         recipe = replace(
-            find_recipe("phi35v").recipe, model=str(folder), batch_size=batch_size, steps=steps + 1, warmup_steps=0
+            find_recipe("phi35v").recipe, model=str(path), batch_size=batch_size, steps=steps + 1, warmup_steps=0
         )
         model, recipe, trainable = start_model(recipe, device=device, offline=True)
         click.echo(str(trainable))

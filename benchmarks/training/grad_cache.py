@@ -10,7 +10,6 @@ sub-batch, as GradCache is usually written. Both take turns, and the median over
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from benchmarks.support.figures import json_option, show
+from benchmarks.support.timing import in_turns
 from benchmarks.support.training_pairs import first_step, recipe_of, start, write_model, write_pairs
 from mmeb.models.base import EmbeddingModel
 from mmeb.training.embedder import Embedder
@@ -32,18 +32,13 @@ MODELS = ("clip/tiny", "clip/small", "demo-vlm", "qwen2-vl/small")
 
 def bare_loop(model: EmbeddingModel, step: StepBatch, gradient: Tensor, *, twice_each: bool) -> None:
     """The passes alone; `gradient` is (n_items, dim)."""
+    model.module.zero_grad()
     subs = [sub for subs in step.rounds for sub in subs]
     with torch.no_grad():
         for sub in subs if twice_each else subs[:-1]:
             model.embed(sub.batch)
     for sub in subs:
         torch.autograd.backward(model.embed(sub.batch), gradient[torch.from_numpy(sub.positions)])
-
-
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def measure(
@@ -60,13 +55,7 @@ def measure(
         "its passes s": lambda: bare_loop(embedding_model, step, gradient, twice_each=False),
         "two passes each s": lambda: bare_loop(embedding_model, step, gradient, twice_each=True),
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(turns + 1):  # the first warms up
-        for name, way in ways.items():
-            embedder.zero_grad()
-            took = seconds(way)
-            if turn:
-                taken[name].append(took)
+    taken = in_turns(ways, turns, warm_up=1)
     medians = {name: statistics.median(each) for name, each in taken.items()}
     ours, own, both = medians.values()
     return {

@@ -9,7 +9,6 @@ GradCache they are kept for the second forward pass up to a bound, and prepared 
 """
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -74,8 +73,7 @@ def main(
             adapter, folder = write_model(Path(temporary), name)
             for sub_batch in map(int, sub_batches.split(",")):
                 for size in sizes:
-                    arguments = [adapter, folder, pairs, size, sub_batch]
-                    watched = watch([sys.executable, "-m", "benchmarks.training.memory", "--run", *map(str, arguments)])
+                    watched = watch("benchmarks.training.memory", adapter, folder, pairs, size, sub_batch)
                     said = json.loads(watched.output.splitlines()[-1])
                     inputs = said["inputs"] / 2**30
                     rows.append(

@@ -21,7 +21,6 @@ after the mean over all items is taken off; `loss off by` is the largest differe
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,10 +31,9 @@ import click
 import numpy as np
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from benchmarks.evaluation.whole_task import agreement
 from benchmarks.support.figures import json_option, show
 from benchmarks.support.peak_memory import watch
-from benchmarks.support.peers import add_peers
+from benchmarks.support.peers import add_peers, agreement
 from benchmarks.support.training_pairs import (
     QUESTION,
     draws,
@@ -172,7 +170,7 @@ def compare(name: str, kind: str, tools: list[str], run: Run, turns: int) -> lis
             output = run.output / f"{tool}-{turn}"
             output.mkdir(parents=True)
             arguments = run._replace(tool=tool, output=output)
-            watched = watch([sys.executable, "-m", "benchmarks.training.speed", "--run", *map(str, arguments)])
+            watched = watch("benchmarks.training.speed", *arguments)
             said = json.loads(watched.output.splitlines()[-1])
             runs[tool].append({**said, "gib": watched.gib, "vectors": np.load(output / "vectors.npy")})
     seconds = {tool: statistics.median([took for one in runs[tool] for took in one["seconds"]]) for tool in tools}
