@@ -15,16 +15,17 @@ from tqdm import tqdm
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation.cache import VectorCache, item_key
-from mmeb.evaluation.forward import Embedded, embed_batches
+from mmeb.evaluation.forward import Embedded, Preparation, Prepared, embed_batches
 from mmeb.models.base import EmbeddingModel
 from mmeb.runtime.batching import BatchLimit, plan_batches
 from mmeb.runtime.budget import Budget, CudaMeter, Meter
 from mmeb.runtime.processes import Processes, is_shared_out
 from mmeb.runtime.signals import StoppedError, StopRequest
-from mmeb.runtime.workers import Pipeline, default_workers, plain_worker_errors
+from mmeb.runtime.workers import WorkerDiedError, WorkerPool, default_workers
 
 _Vectors = NDArray[np.float32]
 
+_SAVED = "What is encoded is saved, the same command again goes on from there."
 _STOPPED = "Stopped on request: what is encoded is saved, and the same command again goes on from there."
 
 
@@ -76,7 +77,7 @@ class Encoder:
     meter: Meter | None = None
     _budget: Budget = field(init=False)
     _in_rounds: bool = field(init=False)
-    _pipeline: Pipeline = field(init=False)
+    _pool: WorkerPool[tuple[int, Sequence[Item]], Prepared] = field(init=False)
 
     def __post_init__(self) -> None:
         device = self.model.device.type
@@ -87,13 +88,13 @@ class Encoder:
         default = default_workers(device, self.processes.local_size)
         self._in_rounds = self.processes.size > 1 and is_shared_out(self.model.module)
         workers = default if self.workers is None else self.workers
-        self._pipeline = Pipeline(self.model, workers, in_order=self._in_rounds)
+        self._pool = WorkerPool(Preparation(self.model), workers)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._pipeline.close()
+        self._pool.close()
 
     def __call__(self, items: Sequence[Item], label: str = "items") -> tuple[_Vectors, EncodeStatistics]:
         """Encode items, each once though it may occur often.
@@ -110,8 +111,7 @@ class Encoder:
         if self.cache is not None:
             self.cache.begin(label)
         try:
-            with plain_worker_errors():
-                reused = self._encode_unique(list(by_key.values()), list(by_key), vectors, statistics, label)
+            reused = self._encode_unique(list(by_key.values()), list(by_key), vectors, statistics, label)
         except BaseException:
             if self.cache is not None:
                 self.cache.flush()
@@ -197,22 +197,24 @@ class Encoder:
         work = ((number, plan[number].chosen()) for number in deal)
         smaller, error = None, None
         try:
-            with plain_worker_errors():
-                for embedded in embed_batches(self.model, self._pipeline(work, deal.most), self._budget.meter):
-                    batch = plan[embedded.prepared.number]
-                    statistics.add(embedded)
-                    if embedded.vectors is None:
-                        smaller = batch.smaller(self._budget.limit)
-                        deal.stop()
-                        break
-                    self._budget.measured(batch.group, batch.tokens, embedded.peak)
-                    keep(batch.indices, embedded.vectors)
-                    bar.update(deal.report(len(batch.indices)) - bar.n)
-                    if (self.stop.made or deal.stopped) and not self._in_rounds:
-                        break
+            prepared = self._pool.map(work, ordered=self._in_rounds)
+            for embedded in embed_batches(self.model, prepared, self._budget.meter):
+                batch = plan[embedded.prepared.number]
+                statistics.add(embedded)
+                if embedded.vectors is None:
+                    smaller = batch.smaller(self._budget.limit)
+                    deal.stop()
+                    break
+                self._budget.measured(batch.group, batch.tokens, embedded.peak)
+                keep(batch.indices, embedded.vectors)
+                bar.update(deal.report(len(batch.indices)) - bar.n)
+                if (self.stop.made or deal.stopped) and not self._in_rounds:
+                    break
             if self.stop.made:
                 raise StoppedError(_STOPPED)
         except Exception as raised:
+            if isinstance(raised, WorkerDiedError):
+                raised = WorkerDiedError(f"{raised} {_SAVED}")
             if self._in_rounds:
                 raise  # the others wait for this process in the middle of the model: it must not wait for them
             error = raised

@@ -1,16 +1,38 @@
 """Prepared batches through the model, and their vectors back, without the device waiting for either."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmeb.models.base import EmbeddingModel
+from mmeb.data.item import Item
+from mmeb.models.base import Batch, EmbeddingModel
 from mmeb.runtime.budget import Meter
-from mmeb.runtime.workers import Prepared
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A preprocessed batch, its number, and the seconds that it took."""
+
+    number: int
+    batch: Batch
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The work of the processes that prepare batches: a batch's number and its items in, a prepared batch out."""
+
+    model: EmbeddingModel
+
+    def __call__(self, work: tuple[int, Sequence[Item]]) -> Prepared:
+        number, items = work
+        started = time.perf_counter()
+        batch = self.model.preprocess(items)
+        return Prepared(number, batch, time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -91,7 +113,7 @@ def _launch_on_gpu(
     """Copy a batch in beside the computation that is still running, and its vectors out behind its own."""
     computation = torch.cuda.current_stream(model.device)
     with torch.cuda.stream(copies):
-        batch = prepared.batch.to(model.device)
+        batch = prepared.batch.pin_memory().to(model.device)
     computation.wait_stream(copies)
     for tensor in batch.inputs.values():
         tensor.record_stream(computation)  # its memory is not given away before the computation is through

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from mmeb.data.train.dataset import TrainPair
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
-from mmeb.runtime.workers import begin_work, share
+from mmeb.runtime.dataloader import begin_work, share
 from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import BatchSampler, Draw
 from mmeb.training.step import StepBatch, StepPlan, StepPlans, SubBatch, Work, prepare

@@ -14,9 +14,9 @@ from transformers.integrations import get_reporting_integration_callbacks
 from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
+from mmeb.runtime.dataloader import plain_worker_errors
 from mmeb.runtime.processes import joined
 from mmeb.runtime.signals import listening
-from mmeb.runtime.workers import plain_worker_errors
 from mmeb.training import checkpoint
 from mmeb.training.loop import ContrastiveTrainer, Evaluate, Save
 from mmeb.training.monitor import Monitor, say

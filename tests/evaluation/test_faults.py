@@ -77,7 +77,7 @@ def test_a_killed_worker_ends_the_run_which_can_be_taken_up(tmp_path: Path) -> N
 
 
 def test_a_worker_without_shared_memory_says_so() -> None:
-    with small_files(20_000), pytest.raises(MmebError, match=r"shared memory .*--shm-size"):
+    with small_files(20_000), pytest.raises(MmebError, match=r"shared memory .*--batch-size"):
         encode(HashModel(dim=4_000), texts(), batch_size=8, workers=1)
 
 

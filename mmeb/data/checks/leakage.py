@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmeb.data.checks.chunks import in_chunks
 from mmeb.data.checks.signature import NEAR_BITS, Hash, Signature, distance, sign
 from mmeb.data.dataset import source_of
 from mmeb.data.images.image import ImageRef
@@ -18,7 +19,6 @@ from mmeb.data.rows import read_rows
 from mmeb.data.source import Source
 from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
-from mmeb.runtime.chunks import in_processes
 from mmeb.tasks import Task
 
 
@@ -70,7 +70,7 @@ def find_leakage(
     named = [(task.name, path, image) for task in tasks for path, image in _task_images(task, source)]
     signer = _Signer([image for *_, image in named])
     signed: list[Signature | str] = []
-    for part in in_processes(signer, len(named), workers, label="evaluation", progress=progress):
+    for part in in_chunks(signer, len(named), workers, label="evaluation", progress=progress):
         signed += part
     found = [
         (task, path, signature)
@@ -86,7 +86,7 @@ def find_leakage(
         if len(paths):
             subset.images.find(paths[0].as_py(), subset.name)  # opens the archive once for all processes
         searcher = _Searcher(subset, paths, known)
-        for found_here, unread in in_processes(searcher, len(paths), workers, label=subset.name, progress=progress):
+        for found_here, unread in in_chunks(searcher, len(paths), workers, label=subset.name, progress=progress):
             leaks += found_here
             unreadable += unread
         count += len(paths)

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mmeb.data.checks.chunks import in_chunks
 from mmeb.data.images.image import MissingImage
 from mmeb.data.images.store import ImageStore
 from mmeb.data.train.rows import Cells, TrainRows, read_train_rows
 from mmeb.data.train.subsets import TrainSource
 from mmeb.errors import MmebError
-from mmeb.runtime.chunks import in_processes
 from mmeb.tasks import PLACEHOLDER
 
 _FOREIGN = r"<image>|<\|image_pad\|>|<\|image\|>|\[IMG\]"  # other models' image tokens
@@ -80,9 +80,7 @@ def validate(
         range(len(paths)) if sample is None else Random(name).sample(range(len(paths)), min(sample, len(paths)))
     )
     checker = _ImageCheck(name, images, paths, first, frozenset(opened))
-    found = [
-        pair for part in in_processes(checker, len(paths), workers, label=name, progress=progress) for pair in part
-    ]
+    found = [pair for part in in_chunks(checker, len(paths), workers, label=name, progress=progress) for pair in part]
     whole = np.flatnonzero((rows.query.counts > 0) & (rows.positive.counts > 0))
     usable = rows.take(whole)
     return Validation(
