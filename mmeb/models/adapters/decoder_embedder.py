@@ -59,8 +59,6 @@ class DecoderEmbedder(EmbeddingModel):
     backbone_options: ClassVar[Sequence[str]] = ()
     options_class: ClassVar[type[DecoderOptions]]
     prompt_version: ClassVar[str]
-    renames: ClassVar[lora.Renames] = ()
-    outer: ClassVar[str] = ""  # what an adapter's module names have in front in the library's class with a head
 
     def __init__(self, checkpoint: Checkpoint, backbone: Backbone, options: DecoderOptions) -> None:
         self.checkpoint, self.backbone, self.options = checkpoint, backbone, options
@@ -75,12 +73,12 @@ class DecoderEmbedder(EmbeddingModel):
     def load(
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
-        """A whole model, or a LoRA over `checkpoint.base`, whose tokenizer and image processor then serve."""
+        """A full model, or a LoRA over `checkpoint.base`, whose tokenizer and image processor then serve."""
         parsed = parse_options(cls.options_class, options, cls.adapter)
         chosen = {name: getattr(parsed, name) for name in ("max_length", *cls.backbone_options)}
         backbone = cls.backbone_class(checkpoint.base or checkpoint, device=device, dtype=dtype, **chosen)
         if checkpoint.base is not None and device != torch.device("meta"):
-            lora.attach(backbone.module, checkpoint.path, cls.renames, merge=parsed.lora == "merge")
+            lora.attach(backbone.module, checkpoint.path, backbone.layouts, merge=parsed.lora == "merge")
         return cls(checkpoint, backbone, parsed)
 
     @classmethod
@@ -92,7 +90,9 @@ class DecoderEmbedder(EmbeddingModel):
         """A LoRA that lies beside the weights is written without them: its configuration names its base."""
         base = self.checkpoint.base or self.checkpoint
         if lora.is_on(self.module):
-            lora.save(self.module, folder, base=base.source, base_revision=base.revision, outer=self.outer, state=state)
+            lora.save(
+                self.module, folder, self.backbone.layouts, base=base.source, base_revision=base.revision, state=state
+            )
         else:
             save_weights(self.module, folder, self.capabilities.weight_files[0], state)
         copy_configuration(base.path, folder)

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from mmeb.data.item import Item
 from mmeb.models.adapters.decoder_embedder import DecoderEmbedder, DecoderOptions
-from mmeb.models.backbones import llava_next
 from mmeb.models.backbones.llava_next import LlavaNextBackbone
 from mmeb.tasks import PLACEHOLDER, Modality
 
@@ -31,8 +30,6 @@ class E5VModel(DecoderEmbedder):
     adapter = "e5v"
     backbone_class = LlavaNextBackbone
     capabilities = replace(DecoderEmbedder.capabilities, image_tower=("vision_tower",))
-    renames = llava_next.RENAMES
-    outer = "model."
     prompt_version = "e5v-1"
     options_class = E5VOptions
     options: E5VOptions

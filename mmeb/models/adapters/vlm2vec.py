@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from mmeb.data.item import Item
 from mmeb.models.adapters.decoder_embedder import DecoderEmbedder, DecoderOptions, ImageResolution
-from mmeb.models.backbones import llava_next, qwen2_vl
 from mmeb.models.backbones.llava_next import LlavaNextBackbone
 from mmeb.models.backbones.phi3_v import Phi3VBackbone
 from mmeb.models.backbones.qwen2_vl import Positions, Qwen2VLBackbone, Qwen25VLBackbone
@@ -72,8 +71,6 @@ class LlavaNextModel(VLM2Vec):
     backbone_class = LlavaNextBackbone
     capabilities = replace(DecoderEmbedder.capabilities, image_tower=("vision_tower",))
     options_class = LlavaNextOptions
-    renames = llava_next.RENAMES
-    outer = "model."
 
 
 class Qwen2VLModel(VLM2Vec):
@@ -82,8 +79,6 @@ class Qwen2VLModel(VLM2Vec):
     backbone_options = ("positions", "min_pixels", "max_pixels")
     capabilities = replace(DecoderEmbedder.capabilities, image_tower=("visual.patch_embed", "visual.blocks"))
     options_class = Qwen2VLOptions
-    renames = qwen2_vl.RENAMES
-    outer = "model."
 
 
 class Qwen25VLModel(Qwen2VLModel):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmeb.models.base import Batch
 from mmeb.models.checkpoints.checkpoint import Checkpoint
+from mmeb.models.checkpoints.lora import Layout
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Backbone(ABC):
     `collate` and `n_tokens` run in worker processes: they read configuration and tokenizer, never weights.
     """
 
+    layouts: ClassVar[Sequence[Layout]] = ()  # the names that adapters have for its modules, today's first
     module: nn.Module
     dim: int
     pad_id: int

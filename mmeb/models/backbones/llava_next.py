@@ -11,13 +11,11 @@ from transformers.image_processing_utils import select_best_resolution
 from mmeb.models.backbones.base import put_features
 from mmeb.models.backbones.library import LibraryBackbone
 
-# Module names that adapters saved by transformers 4 carry → today's, `base_model.model.` taken off.
-RENAMES = (
-    ("model.", ""),
-    ("language_model.model.", "language_model."),
-    ("vision_tower.vision_model.", "vision_tower."),
-    ("model.vision_tower.vision_model.", "vision_tower."),
-)
+_PARTS = {
+    "vision_tower.vision_model": "vision_tower",
+    "multi_modal_projector": "multi_modal_projector",
+    "language_model": "language_model",
+}
 
 
 class EvenPadding(LlavaNextImageProcessorPil):  # type: ignore[misc]
@@ -40,6 +38,12 @@ class LlavaNextBackbone(LibraryBackbone):
     model_type = "llava_next"
     processor_class = EvenPadding
     image_token = "<image>"
+    layouts = (
+        {"model": ""},
+        {f"model.{place}": name for place, name in _PARTS.items()},  # from transformers 4.52 on
+        {place + (".model" if name == "language_model" else ""): name for place, name in _PARTS.items()},  # before
+        _PARTS,  # trained without its head
+    )
 
     def process(self, image: Image.Image) -> dict[str, Tensor]:
         made = self.processor(image, return_tensors="pt")

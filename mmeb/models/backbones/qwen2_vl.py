@@ -15,9 +15,6 @@ from mmeb.models.backbones.library import LibraryBackbone
 from mmeb.models.base import Batch
 from mmeb.models.checkpoints.checkpoint import Checkpoint
 
-# Module names that saved adapters carry → today's, `base_model.model.` taken off.
-RENAMES = (("model.", ""), ("model.", "language_model."))
-
 Positions = Literal["1d", "2d"]
 
 MAX_ASPECT = 200  # the processor refuses longer images
@@ -33,6 +30,10 @@ class Qwen2VLBackbone(LibraryBackbone):
     model_type = "qwen2_vl"
     processor_class = Qwen2VLImageProcessorPil
     image_token = "<|image_pad|>"
+    layouts = (
+        {"model": ""},
+        {"model": "language_model", "visual": "visual"},  # up to transformers 4.51
+    )
 
     def __init__(
         self,

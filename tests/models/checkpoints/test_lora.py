@@ -14,7 +14,6 @@ from support.paths import GOLDEN
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.models.adapters.vlm2vec import Qwen2VLModel
-from mmeb.models.backbones import llava_next, qwen2_vl
 from mmeb.models.backbones.llava_next import LlavaNextBackbone
 from mmeb.models.backbones.qwen2_vl import Qwen2VLBackbone
 from mmeb.models.checkpoints import lora
@@ -67,7 +66,7 @@ def test_published_form_of_an_adapter_gives_the_reference_embeddings(option: str
 def test_merged_module_has_the_weights_of_the_base_and_no_others() -> None:
     backbone = Qwen2VLBackbone(QWEN)
     before = set(backbone.module.state_dict())
-    lora.attach(backbone.module, DORA, qwen2_vl.RENAMES, merge=True)
+    lora.attach(backbone.module, DORA, Qwen2VLBackbone.layouts, merge=True)
     assert set(backbone.module.state_dict()) == before
 
 
@@ -78,7 +77,7 @@ def test_module_names_of_every_library_version_find_their_place(
 ) -> None:
     qwen = backbone_name == "qwen2_vl"
     backbone_class, checkpoint = (Qwen2VLBackbone, QWEN) if qwen else (LlavaNextBackbone, LLAVA)
-    renames, names = (qwen2_vl.RENAMES, QWEN_NAMES) if qwen else (llava_next.RENAMES, LLAVA_NAMES)
+    names = QWEN_NAMES if qwen else LLAVA_NAMES
     config = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], use_dora=True, init_lora_weights=False)
     trained = get_peft_model(backbone_class(checkpoint).module, config)
     trained.save_pretrained(tmp_path)
@@ -93,7 +92,7 @@ def test_module_names_of_every_library_version_find_their_place(
     save_file(saved, tmp_path / "adapter_model.safetensors")
 
     backbone = backbone_class(checkpoint)
-    lora.attach(backbone.module, tmp_path, renames, merge=False)
+    lora.attach(backbone.module, tmp_path, backbone_class.layouts, merge=False)
     expected = {name.removeprefix(lora.WRAPPER): value for name, value in trained.named_parameters()}
     found = dict(backbone.module.named_parameters())
     assert found.keys() == expected.keys()
@@ -105,14 +104,14 @@ def test_target_names_that_match_nothing_are_fine(adapter: Path) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text())
     config["target_modules"].append("no_such_module")
     (adapter / "adapter_config.json").write_text(json.dumps(config))
-    lora.attach(Qwen2VLBackbone(QWEN).module, adapter, qwen2_vl.RENAMES, merge=True)
+    lora.attach(Qwen2VLBackbone(QWEN).module, adapter, Qwen2VLBackbone.layouts, merge=True)
 
 
 def test_key_that_finds_no_module_is_an_error(adapter: Path) -> None:
     extra = weights(adapter) | {"base_model.model.model.layers.9.mlp.down_proj.lora_A.weight": torch.zeros(4, 128)}
     torch.save(extra, adapter / "adapter_model.bin")
     with pytest.raises(MmebError, match=r"1 of its 31 weights find no module there, such as .*layers\.9"):
-        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, qwen2_vl.RENAMES, merge=True)
+        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, Qwen2VLBackbone.layouts, merge=True)
 
 
 def test_targeted_module_without_key_is_an_error(adapter: Path) -> None:
@@ -120,7 +119,7 @@ def test_targeted_module_without_key_is_an_error(adapter: Path) -> None:
     del saved["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"]
     torch.save(saved, adapter / "adapter_model.bin")
     with pytest.raises(MmebError, match=r"1 of 30 weights are not in it, such as .*layers\.1\.mlp\.down_proj"):
-        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, qwen2_vl.RENAMES, merge=True)
+        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, Qwen2VLBackbone.layouts, merge=True)
 
 
 def test_adapter_for_a_base_of_another_size_is_refused(adapter: Path) -> None:
@@ -129,21 +128,21 @@ def test_adapter_for_a_base_of_another_size_is_refused(adapter: Path) -> None:
     }
     torch.save(saved, adapter / "adapter_model.bin")
     with pytest.raises(MmebError, match=r"is \(4, 96\) and should be"):
-        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, qwen2_vl.RENAMES, merge=True)
+        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, Qwen2VLBackbone.layouts, merge=True)
 
 
 def test_adapter_for_another_architecture_is_refused() -> None:
     with pytest.raises(MmebError, match="does not fit its base"):
-        lora.attach(LlavaNextBackbone(LLAVA).module, GOLDEN / "ckpt/phi3_v_dora", llava_next.RENAMES, merge=True)
+        lora.attach(LlavaNextBackbone(LLAVA).module, GOLDEN / "ckpt/phi3_v_dora", LlavaNextBackbone.layouts, merge=True)
 
 
 def test_adapter_without_weights_is_an_error(adapter: Path) -> None:
     (adapter / "adapter_model.bin").unlink()
     with pytest.raises(MmebError, match="has no weights"):
-        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, qwen2_vl.RENAMES, merge=True)
+        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, Qwen2VLBackbone.layouts, merge=True)
 
 
 def test_pickled_code_is_not_run(adapter: Path) -> None:
     torch.save({"base_model.model.x": Path("/")}, adapter / "adapter_model.bin")
     with pytest.raises(MmebError, match="tensors"):
-        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, qwen2_vl.RENAMES, merge=True)
+        lora.attach(Qwen2VLBackbone(QWEN).module, adapter, Qwen2VLBackbone.layouts, merge=True)
