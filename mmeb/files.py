@@ -1,9 +1,8 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are complete or not there."""
 
 import errno
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,22 +28,20 @@ _PLAIN = {
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; rename it to `path` on success, remove it on failure.
+    """Give a temporary path beside `path` to write to; rename it to `path` on success, remove it on failure.
 
     Makes the folder. Raises MmebError where the file can't be written: no space, no permission.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        os.replace(aside, path)
-    except (OSError, SafetensorError) as error:
-        if (reason := _reason(error)) is None:
-            raise
-        raise MmebError(f"{path} can't be written: {reason}; nothing that was there is changed.") from error
+        with _refusals(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
     finally:
-        if aside.parent.is_dir():
-            aside.unlink(missing_ok=True)
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -53,21 +50,30 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     It is removed on failure. Raises MmebError where it can't be written: no space, no permission.
     """
-    aside = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
-        aside.mkdir(parents=True)
-        yield aside
-        for entry in [*aside.rglob("*"), aside]:
-            _sync(entry)
-        os.replace(aside, path)
-        _sync(path.parent)
-    except (OSError, SafetensorError) as error:
-        if (reason := _reason(error)) is None:
-            raise
-        raise MmebError(f"{path} can't be written: {reason}; nothing that was there is changed.") from error
+        with _refusals(path):
+            shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+            temporary.mkdir(parents=True)
+            yield temporary
+            for entry in [*temporary.rglob("*"), temporary]:
+                _sync(entry)
+            os.replace(temporary, path)
+            _sync(path.parent)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Say in one sentence why the system refuses to write `path`; safetensors says it in an error of its own."""
+    try:
+        yield
+    except OSError as error:
+        reason = _PLAIN.get(error.errno or 0) or error.strerror or str(error)
+        raise MmebError(f"{path} can't be written: {reason}; nothing that was there is changed.") from error
+    except SafetensorError as error:
+        raise MmebError(f"{path} can't be written: {error}; nothing that was there is changed.") from error
 
 
 def _sync(path: Path) -> None:
@@ -79,18 +85,10 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: OSError | SafetensorError) -> str | None:
-    """Why a file could not be written, None where that was not the trouble."""
-    if isinstance(error, OSError):
-        return _PLAIN.get(error.errno or 0) or error.strerror or str(error)
-    number = re.search(r"\(os error (\d+)\)", str(error))  # it names the system's error in its text alone
-    return None if number is None else _PLAIN.get(int(number[1]), os.strerror(int(number[1])))
-
-
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    with replacing(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Write `text` to `path`, all of it or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -99,10 +97,12 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MmebError(f"{path} can't be read: {os.strerror(error.errno or 0)}.") from None
+    except RecursionError:
+        raise MmebError(f"{path} can't be read: it is nested too deeply.") from None
     except ValueError as error:
         raise MmebError(f"{path} is not valid JSON ({error}).") from None
     if not isinstance(content, dict):
-        raise MmebError(f"{path} is to hold a JSON object.")
+        raise MmebError(f"{path} must hold a JSON object.")
     return content
 
 

@@ -12,8 +12,7 @@ from mmeb.compare.sides import Side, load_sides
 from mmeb.compare.table import points, probability
 from mmeb.errors import MmebError
 from mmeb.results.averages import one_decimal
-from mmeb.results.store import RESULTS_FILE
-from mmeb.results.submitted_ranks import write_submission
+from mmeb.results.store import RESULTS_FILE, write_submission
 from mmeb.results.text import plain
 
 TOLERANCE = 0.5

@@ -8,8 +8,9 @@ from typing import Any
 from mmeb.errors import MmebError
 from mmeb.results import published
 from mmeb.results.layouts import read
+from mmeb.results.ranks import Ranks
 from mmeb.results.schema import RunResult, TaskResult
-from mmeb.results.submitted_ranks import QueryRanks, load_ranks
+from mmeb.results.store import load_ranks
 from mmeb.results.text import plain
 from mmeb.tasks import PRIMARY_METRIC
 
@@ -22,7 +23,7 @@ class Side:
 
     label: str
     result: RunResult
-    ranks: Mapping[str, QueryRanks]
+    ranks: Mapping[str, Ranks]
 
 
 def load_sides(paths: Iterable[Path], published_names: Iterable[str] = ()) -> list[Side]:

@@ -9,8 +9,7 @@ from mmeb.errors import MmebError
 from mmeb.results.averages import averages, coverage, percent
 from mmeb.results.layouts import Reading, published_source, read
 from mmeb.results.schema import RunResult
-from mmeb.results.store import RESULTS_FILE
-from mmeb.results.submitted_ranks import load_ranks
+from mmeb.results.store import RESULTS_FILE, load_ranks
 from mmeb.results.text import plain
 from mmeb.results.validation import flagged, is_web_address, validate
 from mmeb.tasks import PRIMARY_METRIC, TASKS

@@ -9,7 +9,7 @@ from mmeb.errors import MmebError
 from mmeb.files import read_json
 from mmeb.results.layouts import read
 from mmeb.results.schema import IMAGE_PART, RunResult
-from mmeb.results.submitted_ranks import load_ranks, ranks_path, write_submission
+from mmeb.results.store import load_ranks, ranks_path, write_submission
 from mmeb.results.text import file_stem
 from mmeb.results.validation import flagged, validate
 from mmeb.tasks import TASKS, TASKS_BY_NAME

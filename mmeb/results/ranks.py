@@ -1,5 +1,6 @@
 """Where the ground truth of each query stood, beside the scores, so that anyone can recompute and compare."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from mmeb.files import replacing
 
 CUTOFFS = (1, 5, 10)
 
-_COLUMNS = {"rank": np.int32, "predicted": np.int32, "tied": np.int32, "score": np.float32, "runner_up": np.float32}
+MAX_ROWS = 1_000_000
+"""36 tasks of 1000 queries are 36,000 rows; a file of far more is refused before it is read."""
+
+RANKS_SUFFIX = ".ranks.parquet"
+
+_SHARED = {"rank": np.int32, "predicted": np.int32, "tied": np.int32}  # columns of a run's file and of a submission's
+_COLUMNS = {**_SHARED, "score": np.float32, "runner_up": np.float32}
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class Ranks:
     `rank` is 1 + the number of other distinct candidates that score at least as high as the ground truth: ties count
     against the model. `predicted` is the position of the best candidate in the row's own list, the first of equals.
     `tied` is the number of other distinct candidates that score exactly as the ground truth. `score` is the ground
-    truth's, `runner_up` the best of the other distinct candidates', minus infinity where there is none.
+    truth's, `runner_up` the best of the other distinct candidates', minus infinity where there is none; both are NaN
+    in a submission, which does not carry them.
     """
 
     rank: NDArray[np.int32]
@@ -42,32 +50,64 @@ class Ranks:
 
 
 def write_ranks(path: Path, ranks: Ranks) -> None:
-    """Write one row per query to the parquet file `path`, whole or not at all."""
-    table = pa.table({name: np.asarray(getattr(ranks, name), dtype=dtype) for name, dtype in _COLUMNS.items()})
-    with replacing(path) as aside:
-        pq.write_table(table, aside, compression="zstd")
+    """Write the ranks of one task, one row per query, to a run's parquet file."""
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(_arrays([ranks], _COLUMNS)), temporary, compression="zstd")
 
 
-def read_ranks(path: Path) -> Ranks:
-    """Read what `write_ranks` wrote. Raises MmebError for a file that is missing, broken or contradicts itself."""
+def write_submission_ranks(path: Path, ranks: Mapping[str, Ranks]) -> None:
+    """Write columns `task`, `rank`, `predicted`, `tied`, one row per query, task after task in data order."""
+    names = np.repeat(list(ranks), [len(task) for task in ranks.values()])
+    table = pa.table({"task": pa.array(names).dictionary_encode(), **_arrays(list(ranks.values()), _SHARED)})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=19)
+
+
+def read_ranks(path: Path) -> dict[str, Ranks]:
+    """The ranks by task of a file: those of a submission, or of the one task of a run that the file is named after.
+
+    Raises MmebError for a file that is missing, broken or far too large, and for a run's that contradicts itself.
+    """
     try:
-        table = pq.read_table(path, columns=list(_COLUMNS))
-        table = table.cast(pa.schema({name: pa.from_numpy_dtype(dtype) for name, dtype in _COLUMNS.items()}))
-        if any(column.null_count for column in table.columns):
-            raise ValueError("it has rows with gaps")
-        ranks = Ranks(**{name: table[name].to_numpy().copy() for name in _COLUMNS})
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows > MAX_ROWS:
+            raise ValueError(f"it has {file.metadata.num_rows} rows, at most {MAX_ROWS} are expected")
+        is_submission = "task" in file.schema_arrow.names
+        dtypes = _SHARED if is_submission else _COLUMNS
+        table = file.read(columns=[*dtypes, *(["task"] if is_submission else [])])
+        if table.num_rows == 0 or any(table[name].null_count for name in table.column_names):
+            raise ValueError("it has no rows, or rows with gaps")
+        nan = np.full(table.num_rows, np.nan, np.float32)
+        columns = {name: table[name].cast(pa.from_numpy_dtype(t)).to_numpy().copy() for name, t in dtypes.items()}
+        ranks = Ranks(**{"score": nan, "runner_up": nan, **columns})
+        if is_submission:
+            return _by_task(ranks, table["task"].cast(pa.string()))
+        if problem := _contradiction(ranks):
+            raise ValueError(problem)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise MmebError(f"{path} can't be read as per-query ranks: {reason}; run the task again.") from None
-    if problem := _contradiction(ranks):
-        raise MmebError(f"{path} is no file of per-query ranks: {problem}; run the task again.")
-    return ranks
+        raise MmebError(
+            f"{path} can't be read as per-query ranks: {str(error).splitlines()[0]}; run the task (for a submission, "
+            "`mmeb leaderboard submit`) again."
+        ) from None
+    return {path.name.removesuffix(RANKS_SUFFIX): ranks}
+
+
+def _arrays(ranks: Sequence[Ranks], dtypes: Mapping[str, type]) -> dict[str, NDArray[np.generic]]:
+    return {name: np.concatenate([getattr(r, name) for r in ranks], dtype=dtype) for name, dtype in dtypes.items()}
+
+
+def _by_task(ranks: Ranks, tasks: pa.ChunkedArray) -> dict[str, Ranks]:
+    encoded = tasks.combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))
+    return {
+        str(name): Ranks(**{column: getattr(ranks, column)[rows] for column in _COLUMNS})
+        for name, rows in zip(encoded.dictionary.to_pylist(), np.split(order, ends[:-1]), strict=True)
+    }
 
 
 def _contradiction(ranks: Ranks) -> str | None:
     """What can't be true of ranks, or None."""
-    if len(ranks) == 0:
-        return "it has no rows"
     if ranks.rank.min() < 1:
         return "a rank is below 1"
     if ranks.tied.min() < 0 or ranks.predicted.min() < 0:

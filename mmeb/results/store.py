@@ -1,4 +1,4 @@
-"""A run's folder: what was run, and each task's result as soon as there is one."""
+"""Where results lie: a run's folder, with each task's result as soon as there is one, and a submission's two files."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 
 from mmeb.errors import MmebError
 from mmeb.files import read_json, replacing, to_text, write_text
-from mmeb.results.ranks import Ranks, read_ranks, write_ranks
+from mmeb.results.ranks import RANKS_SUFFIX, Ranks, read_ranks, write_ranks, write_submission_ranks
 from mmeb.results.schema import RunResult, TaskResult
 
 RUN_FILE = "run.json"
@@ -89,8 +89,8 @@ class RunFolder:
         """Write `<task>.safetensors` with float32 arrays (n, dim) by name."""
         from safetensors.numpy import save_file
 
-        with replacing(self._embeddings_path(task)) as aside:
-            save_file(vectors, aside)
+        with replacing(self._embeddings_path(task)) as temporary:
+            save_file(vectors, temporary)
 
     def has_embeddings(self, task: str) -> bool:
         return self._embeddings_path(task).exists()
@@ -99,10 +99,13 @@ class RunFolder:
         return self.path / f"{task}.safetensors"
 
     def ranks_path(self, task: str) -> Path:
-        return self.path / f"{task}.ranks.parquet"
+        return self.path / f"{task}{RANKS_SUFFIX}"
 
     def read_ranks(self, task: str) -> Ranks:
-        return read_ranks(self.ranks_path(task))
+        path = self.ranks_path(task)
+        if (ranks := read_ranks(path).get(task)) is None:
+            raise MmebError(f"{path} does not hold the ranks of {task}; run the task again.")
+        return ranks
 
     def _check_writable(self) -> None:
         try:
@@ -121,11 +124,36 @@ class RunFolder:
             return
         for path in (self.path / RESULTS_FILE, recorded):
             path.unlink(missing_ok=True)
-        for ranks in self.path.glob("*.ranks.parquet"):
-            task = ranks.name.removesuffix(".ranks.parquet")
+        for ranks in self.path.glob(f"*{RANKS_SUFFIX}"):
+            task = ranks.name.removesuffix(RANKS_SUFFIX)
             for path in (self.path / f"{task}.json", self._embeddings_path(task), ranks):
                 path.unlink(missing_ok=True)
         shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def ranks_path(submission: Path) -> Path:
+    """Where the ranks of a submission `<model>.json` lie: `<model>.ranks.parquet`."""
+    return submission.with_name(submission.name.removesuffix(".json") + RANKS_SUFFIX)
+
+
+def load_ranks(path: Path) -> dict[str, Ranks]:
+    """The ranks by task of a run folder, of its `results.json`, of one task in it, or of a submission.
+
+    Empty where there are none. Raises MmebError for a file that can't be read.
+    """
+    folder = path if path.is_dir() else path.parent if path.name == RESULTS_FILE else None
+    files = sorted(folder.glob(f"*{RANKS_SUFFIX}")) if folder else [ranks_path(path)]
+    return {name: ranks for file in files if file.is_file() for name, ranks in read_ranks(file).items()}
+
+
+def write_submission(path: Path, content: Mapping[str, Any], ranks: Mapping[str, Ranks]) -> None:
+    """Write a result file and, beside it, its ranks if there are any: both, or neither where one can't be written."""
+    with replacing(path) as temporary:
+        temporary.write_text(to_text(content), encoding="utf-8")
+        if ranks:
+            write_submission_ranks(ranks_path(path), ranks)
+        else:
+            ranks_path(path).unlink(missing_ok=True)
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from mmeb.errors import MmebError
 from mmeb.results.averages import averages, percent
 from mmeb.results.layouts import Reading, published_source, read
-from mmeb.results.ranks import CUTOFFS, metrics_from_ranks
+from mmeb.results.ranks import CUTOFFS, Ranks, metrics_from_ranks
 from mmeb.results.schema import RunResult, TaskResult
-from mmeb.results.submitted_ranks import QueryRanks, load_ranks
+from mmeb.results.store import load_ranks
 from mmeb.results.text import plain
 from mmeb.tasks import GROUPS, PRIMARY_METRIC, TASKS, TASKS_BY_NAME, MetaTask
 
@@ -36,9 +36,7 @@ _WORTH: Mapping[str, Callable[[int], float]] = {
 _NUMBERS = ("model_size", "embedding_dimension", "max_length_tokens")
 
 
-def validate(
-    reading: Reading, ranks: Mapping[str, QueryRanks], *, partial: bool = False, demo: bool = False
-) -> list[str]:
+def validate(reading: Reading, ranks: Mapping[str, Ranks], *, partial: bool = False, demo: bool = False) -> list[str]:
     """Everything that is wrong with a file, one line each; see `flagged` for what a published one says.
 
     `ranks` are the per-query ranks by task, as far as there are any. `partial` permits missing tasks, `demo` demo
@@ -187,7 +185,7 @@ def _grows(task: TaskResult, low: int, high: int, *, copies: bool) -> Iterator[s
             )
 
 
-def _against_ranks(task: TaskResult, ranks: QueryRanks) -> Iterator[str]:
+def _against_ranks(task: TaskResult, ranks: Ranks) -> Iterator[str]:
     if len(ranks.rank) != task.num_pred:
         yield f"{task.task}: {len(ranks.rank)} ranks for {task.num_pred} scored queries"
         return

@@ -12,12 +12,11 @@ from support.runs import NAMES, Hits, flipped, hits_of, ranks_of, result, write_
 
 from mmeb.compare.check import Rule, check, github_annotations
 from mmeb.compare.sides import Side
-from mmeb.results.submitted_ranks import QueryRanks
 
 
 def side_of(hits: Hits, *, ranked: bool = True) -> Side:
     ranks = ranks_of(hits) if ranked else {}
-    return Side("tiny", result(hits), {n: QueryRanks(r.rank, r.predicted, r.tied) for n, r in ranks.items()})
+    return Side("tiny", result(hits), ranks)
 
 
 def rerun(hits: Hits, rng: np.random.Generator, lost_more: int = 0) -> dict[str, NDArray[np.bool_]]:

@@ -10,8 +10,7 @@ from mmeb.leaderboard.submission import submit
 from mmeb.results.layouts import read
 from mmeb.results.ranks import metrics_from_ranks
 from mmeb.results.schema import TaskResult
-from mmeb.results.store import RunFolder
-from mmeb.results.submitted_ranks import load_ranks
+from mmeb.results.store import RunFolder, load_ranks
 from mmeb.results.text import file_stem
 from mmeb.results.validation import check_files
 

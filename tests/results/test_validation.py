@@ -9,7 +9,7 @@ from support.runs import NAMES, random_ranks, report, write, write_run
 
 from mmeb.results.layouts import read
 from mmeb.results.ranks import read_ranks, write_ranks
-from mmeb.results.submitted_ranks import load_ranks, ranks_path
+from mmeb.results.store import load_ranks, ranks_path
 from mmeb.results.validation import check_files, validate
 
 
@@ -160,7 +160,7 @@ def test_stated_averages_are_recomputed_to_half_a_digit(tmp_path: Path) -> None:
 
 def test_ranks_that_do_not_give_the_metrics_are_found(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", tasks=("CIRR", "EDIS"))
-    ranks = read_ranks(run / "EDIS.ranks.parquet")
+    ranks = read_ranks(run / "EDIS.ranks.parquet")["EDIS"]
     ranks.rank[np.flatnonzero(ranks.rank == 9)[0]] = 10
     write_ranks(run / "EDIS.ranks.parquet", ranks)
     lines = problems(run, partial=True)

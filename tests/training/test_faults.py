@@ -109,7 +109,7 @@ def test_a_gradient_that_is_no_longer_finite_stops_the_run(tmp_path: Path) -> No
 def test_no_space_at_a_checkpoint_keeps_the_one_before(tmp_path: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     full = after(3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard)))
-    message = r"checkpoint-4 can't be written: the file would be larger"
+    message = r"checkpoint-4 can't be written: .*(the file would be larger|File too large)"
     with files_limited_to(hard), pytest.raises(MmebError, match=message):
         run(tmp_path, save_every=2, **full)
     assert last_checkpoint(tmp_path) == "checkpoint-2"
