@@ -1,28 +1,16 @@
 """The leaderboard as one page that needs neither a server nor a network."""
 
 import base64
-import html
-import json
-import re
 from importlib import resources
 from typing import Any
 
+from markupsafe import Markup
+
 from mmeb.leaderboard.entries import Board, Entry, Kind
 from mmeb.leaderboard.markdown import DEMO_NOTICE
+from mmeb.pages import render
 from mmeb.results.averages import coverage, one_decimal, round_half_up
 from mmeb.tasks import GROUP_TITLES, GROUPS, TASKS
-
-_MARKER = re.compile(r"\{\{(\w+)\}\}")
-
-# Chosen before the first paint, so that a dark page does not flash.
-_THEME = """\
-<script>
-let theme = "system";
-try { theme = localStorage.getItem("theme") ?? theme; } catch { /* a page from disk may have no storage */ }
-document.documentElement.dataset.choice = ["light", "dark"].includes(theme) ? theme : "system";
-if (theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches))
-  document.documentElement.classList.add("dark");
-</script>"""
 
 
 def page(board: Board) -> str:
@@ -32,37 +20,16 @@ def page(board: Board) -> str:
     result files is in the page as JSON alone, and its script escapes it.
     """
     tables = resources.files("itables").joinpath("html")
-    datatables = base64.b64encode(tables.joinpath("dt_bundle.js").read_bytes()).decode()
-    plotly = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
-    title = "MMEB leaderboard" + (" of the demo" if board.demo else "")
-    banner = f'<div class="wide"><p class="banner">{html.escape(DEMO_NOTICE)}</p></div>' if board.demo else ""
-    parts = {"title": html.escape(title), "banner": banner}
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<title>{parts["title"]}</title>\n<link rel="icon" href="data:,">',
-            _THEME,
-            f"<style>{tables.joinpath('dt_bundle.css').read_text(encoding='utf-8')}</style>",
-            _fragment("style.html"),
-            "</head>\n<body>",
-            _MARKER.sub(lambda marker: parts[marker[1]], _fragment("body.html")),
-            f'<script id="data" type="application/json">{_json(_data(board))}</script>',
-            f'<script id="datatables" type="text/plain">{datatables}</script>',
-            f'<script id="plotly" type="text/plain">{plotly}</script>',
-            _fragment("script.html"),
-            "</body>\n</html>\n",
-        ]
-    )
-
-
-def _fragment(name: str) -> str:
-    return resources.files("mmeb.leaderboard").joinpath("web", name).read_text(encoding="utf-8").rstrip()
-
-
-def _json(content: Any) -> str:
-    """JSON inside a script element: no `<`, so nothing in it can end the element."""
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    plotly = resources.files("plotly").joinpath("package_data", "plotly.min.js")
+    values = {
+        "title": "MMEB leaderboard" + (" of the demo" if board.demo else ""),
+        "notice": DEMO_NOTICE if board.demo else "",
+        "data": _data(board),
+        "datatables": base64.b64encode(tables.joinpath("dt_bundle.js").read_bytes()).decode(),
+        "datatables_css": Markup(tables.joinpath("dt_bundle.css").read_text(encoding="utf-8")),
+        "plotly": Markup(plotly.read_text(encoding="utf-8")),
+    }
+    return render("mmeb.leaderboard", values)
 
 
 def _data(board: Board) -> dict[str, Any]:

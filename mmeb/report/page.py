@@ -1,12 +1,11 @@
 """A run's failures as one HTML page that needs nothing but itself."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
 from mmeb.data.dataset import EvalDataset, load_eval
@@ -14,6 +13,7 @@ from mmeb.data.images.image import ImageRef
 from mmeb.data.source import Source, open_source
 from mmeb.errors import MmebError
 from mmeb.files import write_text
+from mmeb.pages import render
 from mmeb.report.gallery import Gallery, gallery
 from mmeb.report.thumbnails import Thumbnail, thumbnail
 from mmeb.results.averages import averages, coverage, mean_or_coverage, one_decimal, percent
@@ -69,7 +69,7 @@ def write_report(
         ranks = folder.read_ranks(task.name)
         _check_rows(task, ranks, dataset)
         pages.append(TaskPage(task, result, gallery(ranks, dataset, examples)))
-    write_text(output, render(pages, recorded))
+    write_text(output, _html(pages, recorded))
     return [task.name for task in asked if task not in done] if tasks else []
 
 
@@ -115,32 +115,26 @@ def _check_rows(task: Task, ranks: Ranks, dataset: EvalDataset) -> None:
         raise MmebError(f"{task.name}: the ranks are not of this data; run the task again.")
 
 
-def render(pages: Iterable[TaskPage], recorded: Mapping[str, Any]) -> str:
-    """The page. Everything that comes from the run or the data is escaped; `recorded` is the run's `run.json`."""
-    pages = list(pages)
+def _html(pages: Sequence[TaskPage], recorded: Mapping[str, Any]) -> str:
+    """The page; `recorded` is the run's `run.json`."""
     scores = {page.task.name: page.score for page in pages}
     means = averages(scores)
     shown = [group for group in GROUP_TITLES if coverage(scores, group)[0]]
-    environment = Environment(
-        loader=PackageLoader("mmeb.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"one_decimal": one_decimal, "percent": lambda value: one_decimal(percent(value))}
-    return environment.get_template("page.html").render(
-        model=recorded["identity"]["model"],
-        data=recorded["identity"]["data"],
-        limit=recorded["identity"].get("limit"),
-        started=recorded.get("started", ""),
-        groups={GROUP_TITLES[group]: mean_or_coverage(means[group], scores, group) for group in shown},
-        meta_tasks=[meta for meta in MetaTask if any(page.task.meta_task is meta for page in pages)],
-        titles=GROUP_TITLES,
-        pages=pages,
-        picture=_picture,
-        shorten=_shorten,
-    )
+    values = {
+        "model": recorded["identity"]["model"],
+        "data": recorded["identity"]["data"],
+        "limit": recorded["identity"].get("limit"),
+        "started": recorded.get("started", ""),
+        "groups": {GROUP_TITLES[group]: mean_or_coverage(means[group], scores, group) for group in shown},
+        "meta_tasks": [meta for meta in MetaTask if any(page.task.meta_task is meta for page in pages)],
+        "titles": GROUP_TITLES,
+        "pages": pages,
+        "picture": _picture,
+        "shorten": _shorten,
+        "one_decimal": one_decimal,
+        "percent": lambda value: one_decimal(percent(value)),
+    }
+    return render("mmeb.report", values)
 
 
 @functools.lru_cache(maxsize=256)  # a candidate that is often retrieved is decoded once

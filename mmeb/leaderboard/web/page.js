@@ -1,4 +1,3 @@
-<script type="module">
 const source = atob(document.getElementById("datatables").textContent);
 const address = URL.createObjectURL(new Blob([Uint8Array.from(source, c => c.charCodeAt(0))], {type: "text/javascript"}));
 const {default: DataTable} = await import(address);
@@ -316,4 +315,3 @@ $("theme").addEventListener("click", () => {
 system.addEventListener("change", () => applyTheme(document.documentElement.dataset.choice));
 applyTheme(document.documentElement.dataset.choice);
 document.documentElement.dataset.ready = "yes";
-</script>
