@@ -73,8 +73,10 @@ def build(results: Path, output: Path, demo: bool) -> None:
 
     RESULTS is a folder of result files, of run folders, or one run folder.
     """
-    from mmeb.leaderboard.build import build as write_tables
-    from mmeb.leaderboard.entries import load_board
+    from mmeb.files import write_text
+    from mmeb.leaderboard.board import load_board
+    from mmeb.leaderboard.page import page
+    from mmeb.leaderboard.tables import readme, table_csv
 
     board = load_board(results, demo=demo)
     for path in board.left_out:
@@ -83,8 +85,9 @@ def build(results: Path, output: Path, demo: bool) -> None:
     for entry in board.entries:
         for problem in entry.problems:
             click.echo(f"flagged: {entry.name}: {problem}", err=True)
-    for path in write_tables(board, output):
-        click.echo(path)
+    for name, write in {"README.md": readme, "table.csv": table_csv, "index.html": page}.items():
+        write_text(output / name, write(board))
+        click.echo(output / name)
 
 
 @command.command()

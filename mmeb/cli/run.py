@@ -65,9 +65,9 @@ def command(
         return
 
     from mmeb.evaluation.evaluate import default_output, evaluate
-    from mmeb.leaderboard.render import run_table
     from mmeb.models.loading import load_model
     from mmeb.results.store import RunFolder
+    from mmeb.results.summary import run_table
     from mmeb.runtime.processes import first_alone_speaks, joined, own_device
 
     folder = RunFolder(output or default_output(model))

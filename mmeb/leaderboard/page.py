@@ -6,8 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mmeb.leaderboard.entries import Board, Entry, Kind
-from mmeb.leaderboard.markdown import DEMO_NOTICE
+from mmeb.leaderboard.board import DEMO_NOTICE, Board, Entry, Kind
 from mmeb.pages import render
 from mmeb.results.averages import coverage, one_decimal, round_half_up
 from mmeb.tasks import GROUP_TITLES, GROUPS, TASKS

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.runs import report, write
 
-from mmeb.leaderboard.entries import load_board
+from mmeb.leaderboard.board import load_board
 from mmeb.leaderboard.page import page
 from mmeb.results import published
 

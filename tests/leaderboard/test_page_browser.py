@@ -17,7 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from support.runs import NAMES, report, write
 
-from mmeb.leaderboard.entries import load_board
+from mmeb.leaderboard.board import load_board
 from mmeb.leaderboard.page import page
 from mmeb.results import published
 

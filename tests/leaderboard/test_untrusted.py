@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from support.runs import report
 
 from mmeb.errors import MmebError
-from mmeb.leaderboard.entries import Board, to_entry
-from mmeb.leaderboard.markdown import readme
+from mmeb.leaderboard.board import Board, to_entry
 from mmeb.leaderboard.page import page
-from mmeb.leaderboard.render import table_csv
+from mmeb.leaderboard.tables import readme, table_csv
 from mmeb.results.layouts import read
 from mmeb.results.validation import validate
 

@@ -14,6 +14,8 @@ from mmeb.results.text import plain
 from mmeb.results.validation import flagged, is_web_address, validate
 from mmeb.tasks import PRIMARY_METRIC, TASKS
 
+DEMO_NOTICE = "Demo results, on generated data: they say that the tools work, not how good a model is."
+
 
 class Kind(StrEnum):
     """Where a row's numbers come from."""

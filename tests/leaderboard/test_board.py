@@ -4,7 +4,7 @@ import pytest
 from support.runs import NAMES, report, write, write_run
 
 from mmeb.errors import MmebError
-from mmeb.leaderboard.entries import Kind, load_board
+from mmeb.leaderboard.board import Kind, load_board
 from mmeb.leaderboard.submission import submit
 from mmeb.results import published
 
