@@ -134,14 +134,14 @@ def validate_command(
     from tabulate import tabulate
 
     from mmeb.data.checks.validate import validate
-    from mmeb.data.train.source import open_train_sources
-    from mmeb.data.train.subsets import check_split, choose_subsets
+    from mmeb.data.part import Part
+    from mmeb.data.train.subsets import check_split, open_train_sources, select_subsets
 
     check_split(split)
     sources = open_train_sources(",".join(data), offline=offline)
     reports = []
-    for name, source in choose_subsets(subsets, sources):
-        source.prepare([name], split)
+    for name, source in select_subsets(subsets, sources).items():
+        source.fetch([Part.of_subset(name, split)])
         reports.append(validate(name, source, split=split, sample=sample, workers=workers, progress=True))
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports], indent=2))

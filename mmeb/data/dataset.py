@@ -4,18 +4,17 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmeb.data.images.image import ImageRef
-from mmeb.data.images.index import Archive, canonical, is_archive
+from mmeb.data.images.index import canonical
 from mmeb.data.images.store import ImageStore
 from mmeb.data.item import Item, Role
+from mmeb.data.part import DataSource, Part, Source
 from mmeb.data.rows import Codes, Side, factorize, read_rows
-from mmeb.data.source import DataSource, Source
+from mmeb.data.source import source_of
 from mmeb.errors import MmebError
 from mmeb.tasks import Task
 
@@ -73,10 +72,11 @@ def load_eval(task: Task, source: Source) -> EvalDataset:
     Raises MmebError, naming task, row and file, for rows that are not as they should be and for images that are missing
     or leave their folder.
     """
-    source = source_of(task, source)
-    rows = read_rows(source.row_files(task), task)
-    queries = _unique(task, rows.query, Role.QUERY, source, lambda position: position)
-    candidates = _unique(task, rows.candidate, Role.CANDIDATE, source, rows.row_of)
+    source, part = source_of(task, source), Part.of_task(task)
+    rows = read_rows(source.row_files(part), task)
+    images = source.images(part)
+    queries = _unique(task, rows.query, Role.QUERY, images, lambda position: position)
+    candidates = _unique(task, rows.candidate, Role.CANDIDATE, images, rows.row_of)
     candidate_ids = rows.as_matrix(candidates.ids)
     return EvalDataset(
         task=task.name,
@@ -90,33 +90,6 @@ def load_eval(task: Task, source: Source) -> EvalDataset:
     )
 
 
-def source_of(task: Task, source: Source) -> Source:
-    """Where a task's rows and images are: `source` for the benchmark's tasks, its own files for a user's."""
-    return source if task.rows is None else OwnTaskSource(task.rows, task.images or task.rows.parent)
-
-
-@dataclass(frozen=True)
-class OwnTaskSource(Source):
-    """The rows file of a user's own task, and the folder or archive of its images."""
-
-    rows: Path
-    place: Path
-
-    def describe(self) -> DataSource:
-        return DataSource("folder", str(self.rows.resolve()))
-
-    def row_files(self, task: Task) -> list[Path]:
-        return [self.rows]
-
-    @cached_property
-    def images(self) -> ImageStore:
-        if self.place.is_dir():
-            return ImageStore.within([self.place])
-        if is_archive(self.place):
-            return ImageStore((Archive(self.place),))
-        raise MmebError(f"The images {self.place} are neither a folder nor a zip or tar.")
-
-
 @dataclass(frozen=True)
 class _Unique:
     """Distinct items in the order in which they first appear, `names` of their images, and the `ids` (n,) of all."""
@@ -126,7 +99,7 @@ class _Unique:
     ids: Codes
 
 
-def _unique(task: Task, side: Side, role: Role, source: Source, row_of: Callable[[int], int]) -> _Unique:
+def _unique(task: Task, side: Side, role: Role, store: ImageStore, row_of: Callable[[int], int]) -> _Unique:
     plain_names = [canonical(path) for path in side.paths]
     used, first = _first_positions(side.path_codes)
     images: dict[int, ImageRef | None] = {}
@@ -134,7 +107,7 @@ def _unique(task: Task, side: Side, role: Role, source: Source, row_of: Callable
     merged = np.arange(len(side.paths), dtype=np.int64)  # two paths of one image become one
     for code, position in zip(used, first, strict=True):
         path = side.paths[code]
-        image = source.images.get(path, f"{task.name}, row {row_of(position)}") if path else None
+        image = store.get(path, f"{task.name}, row {row_of(position)}") if path else None
         merged[code] = known.setdefault(image, code) if image is not None else code
         images[code] = image
     ids, pairs = factorize(side.prompt_codes.astype(np.int64) * len(side.paths) + merged[side.path_codes])

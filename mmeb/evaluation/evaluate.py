@@ -8,8 +8,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmeb.data.dataset import EvalDataset, load_eval, source_of
-from mmeb.data.source import Source, open_source
+from mmeb.data.dataset import EvalDataset, load_eval
+from mmeb.data.part import Source
+from mmeb.data.source import find_rows, open_source
 from mmeb.errors import MmebError
 from mmeb.evaluation.cache import VectorCache
 from mmeb.evaluation.encode import Encoder
@@ -101,8 +102,7 @@ def _open(data: str | Path, revision: str | None, offline: bool, tasks: list[Tas
 
     def open_and_fetch() -> Source:
         source = open_source(data, revision=pinned, offline=offline)
-        for task in tasks:
-            source_of(task, source).row_files(task)
+        find_rows(tasks, source)
         return source
 
     return processes.once_per_node(open_and_fetch)

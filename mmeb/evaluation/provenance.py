@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmeb.data.source import DataSource
+from mmeb.data.part import DataSource
 from mmeb.models.base import EmbeddingModel
 
 # The libraries that move scores: decoding and resizing, tokenising, the forward pass, adapters.

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from mmeb.data.dataset import EvalDataset, load_eval
 from mmeb.data.images.image import ImageRef
-from mmeb.data.source import Source, open_source
+from mmeb.data.part import Source
+from mmeb.data.source import open_source
 from mmeb.errors import MmebError
 from mmeb.files import write_text
 from mmeb.pages import render

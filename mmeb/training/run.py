@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmeb.data.dataset import source_of
-from mmeb.data.source import open_source
+from mmeb.data.source import find_rows, open_source
 from mmeb.data.train.dataset import TrainSubset, open_train
 from mmeb.evaluation.evaluate import evaluate
 from mmeb.evaluation.provenance import library_versions
@@ -178,10 +177,7 @@ def evaluator(model: EmbeddingModel, settings: RunSettings, offline: bool) -> Ev
 
 def _fetch_evaluation(settings: RunSettings, offline: bool) -> None:
     """Find what is to be scored in the middle of the run: what is missing then would end it after hours."""
-    tasks = get_tasks(settings.eval_tasks)
-    source = open_source(settings.eval_data, offline=offline)
-    for task in tasks:
-        source_of(task, source).row_files(task)
+    find_rows(get_tasks(settings.eval_tasks), open_source(settings.eval_data, offline=offline))
 
 
 def manifest_of(prepared: Prepared, command: str) -> dict[str, Any]:

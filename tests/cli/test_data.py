@@ -10,8 +10,10 @@ import pytest
 from support.hub import serve
 from support.paths import GOLDEN
 
+from mmeb.data.part import Part
 from mmeb.data.source import open_source
 from mmeb.demo import demo_folder
+from mmeb.tasks import get_task
 
 GOLDEN = GOLDEN / "data"
 _COMMIT = "2f069730be515ea60778413777816b53e2d2a697"
@@ -128,7 +130,7 @@ def test_own_training_data_is_validated(tmp_path: Path) -> None:
 
 
 def test_leakage_names_the_pairs_and_exits_with_1(tmp_path: Path) -> None:
-    image = open_source("demo").images.find("VOC2007/00003.jpg", "test").read()
+    image = open_source("demo").images(Part.of_task(get_task("VOC2007"))).find("VOC2007/00003.jpg", "test").read()
     (tmp_path / "copy.jpg").write_bytes(image)
     (tmp_path / "own.jsonl").write_text('{"qry": "", "qry_image_path": "copy.jpg", "pos_text": "a"}\n')
     options = ("--train", tmp_path / "own.jsonl", "--eval", "demo", "--tasks", "VOC2007")

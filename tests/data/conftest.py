@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from support.hub import Hub, serve
 from support.paths import GOLDEN
 
-from mmeb.data.source import HUB_REPOSITORIES
+from mmeb.data.hub_source import HUB_REPOSITORIES
 
 
 @pytest.fixture

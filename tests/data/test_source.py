@@ -14,13 +14,15 @@ from support.hub import commit_of, serve
 
 from mmeb.data import hub as hub_client
 from mmeb.data.dataset import load_eval
-from mmeb.data.source import open_source, row_files
+from mmeb.data.part import Part
+from mmeb.data.source import open_source
 from mmeb.errors import MmebError
 from mmeb.tasks import get_task
 
 _EVAL = "datasets/TIGER-Lab/MMEB-eval"
 _COMMIT = "2f069730be515ea60778413777816b53e2d2a697"
 _CIRR = get_task("CIRR")
+_CIRR_ROWS = Part.of_task(_CIRR)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ def test_rows_are_found_in_the_layouts_that_people_have(tmp_path: Path, write_ro
     write_rows([row], f"data/{layout}")
     write_rows([row], "data/MMEB-train/CIRR/original-00000-of-00001.parquet")
     (tmp_path / "data" / layout).with_name("._twin.parquet").write_bytes(b"no rows")
-    assert open_source(tmp_path / "data").row_files(_CIRR) == [tmp_path / "data" / layout]
+    assert open_source(tmp_path / "data").row_files(_CIRR_ROWS) == [tmp_path / "data" / layout]
 
 
 def test_the_folder_of_one_repository_or_of_several_may_be_named(golden: Path) -> None:
@@ -48,23 +50,23 @@ def test_the_folder_of_one_repository_or_of_several_may_be_named(golden: Path) -
 
 
 def test_the_training_spelling_of_a_name_is_known() -> None:
-    assert row_files(["ImageNet_1K/test-00000-of-00001.parquet"], get_task("ImageNet-1K"))
+    assert Part.of_task(get_task("ImageNet-1K")).select(["ImageNet_1K/test-00000-of-00001.parquet"])
 
 
 def test_training_rows_are_not_taken_for_test_rows() -> None:
     files = [f"CIRR/{split}-00000-of-00001.parquet" for split in ("original", "train", "diverse_instruction")]
-    assert row_files(files, _CIRR) == []
+    assert _CIRR_ROWS.select(files) == []
 
 
 def test_shards_are_taken_in_order_and_only_when_all_are_there() -> None:
     files = [f"CIRR/test-0000{i}-of-00003.parquet" for i in (2, 0, 1)]
-    assert row_files(files, _CIRR) == sorted(files)
-    assert row_files(files[:2], _CIRR) == []
+    assert _CIRR_ROWS.select(files) == sorted(files)
+    assert _CIRR_ROWS.select(files[:2]) == []
 
 
 def test_a_task_without_rows_says_what_was_expected(golden: Path) -> None:
     with pytest.raises(MmebError, match=r"no rows of GQA: expected GQA/test-\*\.parquet or GQA\.jsonl"):
-        open_source(golden / "data").row_files(get_task("GQA"))
+        open_source(golden / "data").row_files(Part.of_task(get_task("GQA")))
 
 
 def test_data_that_is_nowhere_is_an_error(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from mmeb.data.dataset import EvalDataset
 from mmeb.data.item import Item, Role
-from mmeb.data.source import DataSource
+from mmeb.data.part import DataSource
 from mmeb.report.gallery import gallery
 from mmeb.results.ranks import Ranks
 

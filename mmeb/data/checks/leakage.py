@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mmeb.data.checks.chunks import in_chunks
 from mmeb.data.checks.signature import NEAR_BITS, Hash, Signature, distance, sign
-from mmeb.data.dataset import source_of
 from mmeb.data.images.image import ImageRef
+from mmeb.data.part import Part, Source
 from mmeb.data.rows import read_rows
-from mmeb.data.source import Source
+from mmeb.data.source import source_of
 from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
 from mmeb.tasks import Task
@@ -96,10 +96,10 @@ def find_leakage(
 
 def _task_images(task: Task, source: Source) -> list[tuple[str, ImageRef]]:
     """The images that a task's rows name, each path once."""
-    source = source_of(task, source)
-    rows = read_rows(source.row_files(task), task)
+    source, part = source_of(task, source), Part.of_task(task)
+    rows, images = read_rows(source.row_files(part), task), source.images(part)
     paths = sorted({path for side in (rows.query, rows.candidate) for path in side.used_paths() if path})
-    return [(path, source.images.get(path, task.name)) for path in paths]
+    return [(path, images.get(path, task.name)) for path in paths]
 
 
 def _paths(subset: TrainSubset) -> Any:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mmeb.data.checks.chunks import in_chunks
 from mmeb.data.images.image import MissingImage
 from mmeb.data.images.store import ImageStore
+from mmeb.data.part import Part, Source
 from mmeb.data.train.rows import Cells, TrainRows, read_train_rows
-from mmeb.data.train.subsets import TrainSource
 from mmeb.errors import MmebError
 from mmeb.tasks import PLACEHOLDER
 
@@ -62,7 +62,7 @@ class Validation:
 
 def validate(
     name: str,
-    source: TrainSource,
+    source: Source,
     *,
     split: str = "original",
     sample: int | None = None,
@@ -70,9 +70,10 @@ def validate(
     progress: bool = False,
 ) -> Validation:
     """Check a subset's rows, and whether their images are there; open all of these, or `sample` of them by chance."""
+    part = Part.of_subset(name, split)
     try:
-        rows = read_train_rows(source.row_files(name, split), name)
-        images = source.images(name)
+        rows = read_train_rows(source.row_files(part), name)
+        images = source.images(part)
     except MmebError as error:
         return Validation(name, errors=(Finding("the rows can't be used", 1, (str(error),)),))
     paths, first = _image_paths(rows)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from mmeb.data.dataset import source_of
 from mmeb.data.images.image import ImageRef, MissingImage
+from mmeb.data.part import Part, Source
 from mmeb.data.rows import read_rows
-from mmeb.data.source import Source
+from mmeb.data.source import source_of
 from mmeb.errors import MmebError
 from mmeb.tasks import Task
 
@@ -39,10 +39,10 @@ class Report:
 def verify(task: Task, source: Source, *, decode: bool = False) -> Report:
     """Look for every image that the rows name; with `decode`, open each as well."""
     try:
-        source = source_of(task, source)
-        rows = read_rows(source.row_files(task), task)
+        source, part = source_of(task, source), Part.of_task(task)
+        rows, store = read_rows(source.row_files(part), task), source.images(part)
         named = sorted({path for side in (rows.query, rows.candidate) for path in side.used_paths() if path})
-        images = [source.images.find(path, task.name) for path in named]
+        images = [store.find(path, task.name) for path in named]
     except MmebError as error:
         return Report(task.name, error=str(error))
     ids = rows.as_matrix(rows.candidate.pairs())

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from mmeb.data.images.image import MissingImage
 from mmeb.data.images.store import ImageStore
 from mmeb.data.item import Item, Role
-from mmeb.data.source import DataSource
+from mmeb.data.part import DataSource, Part, Source
 from mmeb.data.train.rows import TrainRows, read_train_rows
-from mmeb.data.train.source import open_train_sources
-from mmeb.data.train.subsets import TrainSource, check_split, choose_subsets
+from mmeb.data.train.subsets import check_split, open_train_sources, select_subsets
 from mmeb.errors import MmebError
 from mmeb.tasks import Prompt
 from mmeb.tasks.train_subsets import SPLITS, TRAIN_SUBSETS, instructions
@@ -111,21 +110,22 @@ def open_train(
     there is no trace, and, unless `skip_bad_rows`, for a row without query or positive.
     """
     check_split(split)
-    sources = open_train_sources(data, revision=revision, offline=offline)
-    chosen = choose_subsets(subsets, sources)
-    for source in sources:
-        source.prepare([name for name, own in chosen if own is source], split)
-    return [_open(name, source, split, limit, seed, skip_bad_rows) for name, source in chosen]
+    selected = select_subsets(subsets, open_train_sources(data, revision=revision, offline=offline))
+    parts = {Part.of_subset(name, split): source for name, source in selected.items()}
+    for source in dict.fromkeys(parts.values()):
+        source.fetch([part for part, other in parts.items() if other is source])
+    return [_open(part, source, limit, seed, skip_bad_rows) for part, source in parts.items()]
 
 
-def _open(name: str, source: TrainSource, split: str, limit: int | None, seed: int, skip_bad_rows: bool) -> TrainSubset:
-    rows = read_train_rows(source.row_files(name, split), name)
+def _open(part: Part, source: Source, limit: int | None, seed: int, skip_bad_rows: bool) -> TrainSubset:
+    name = part.name
+    rows = read_train_rows(source.row_files(part), name)
     kept = _whole_rows(rows, name, skip_bad_rows)
     skipped = len(rows) - len(kept)
     if limit is not None and limit < len(kept):
         kept = kept[sorted(Random(f"{seed}/{name}").sample(range(len(kept)), limit))]
     rows = rows.take(kept)
-    images = source.images(name)
+    images = source.images(part)
     _check_images(rows, images, name)
     return TrainSubset(name, rows, images, source.describe(), instructions(name), skipped)
 

@@ -1,43 +1,58 @@
-"""The subsets that may be trained on, and what a source of them is."""
+"""The subsets that may be trained on, and where `--data` has them."""
 
-import difflib
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmeb.data.images.store import ImageStore
-from mmeb.data.source import DataSource
+from mmeb.data.hub_source import TRAIN_REPOSITORY, HubSource
+from mmeb.data.images.store import Folder, ImageStore
+from mmeb.data.part import Source
+from mmeb.data.source import FileSource, FolderSource
+from mmeb.demo import demo_folder
 from mmeb.errors import MmebError
+from mmeb.inputs import suggest
 from mmeb.tasks import TASKS
-from mmeb.tasks.train_subsets import SPLITS
+from mmeb.tasks.train_subsets import SPLITS, TRAIN_SUBSETS
 
 # Data sets that early revisions of MMEB-train held by mistake.
 _WITHDRAWN = {"cifar100", "fashioniq", "imageneta", "imagenetr"}
+_SUFFIXES = {".jsonl", ".parquet"}
 
 
-class TrainSource(ABC):
-    """Rows and images by subset."""
+def open_train_sources(data: str | Path, *, revision: str | None = None, offline: bool = False) -> dict[str, Source]:
+    """Open what `--data` names: `hub`, `demo`, a folder, a user's files, or several of these by commas.
 
-    @property
-    @abstractmethod
-    def names(self) -> tuple[str, ...]:
-        """The subsets that it is to have."""
+    Returns the source of each subset that the data has or should have. Raises MmebError for what is not there, for a
+    subset that is there twice, and for a user's file that is called like a part of the benchmark.
+    """
+    single = data and Path(data).exists()
+    places = [str(data)] if single else [part.strip() for part in str(data).split(",") if part.strip()]
+    sources: dict[str, Source] = {}
+    for place in places:
+        names, source = _open(place, revision, offline)
+        if twice := sources.keys() & names:
+            raise MmebError(f"{min(twice)} is there twice in --data {data}: name it once, or rename a file.")
+        sources.update(dict.fromkeys(names, source))
+    if not sources:
+        raise MmebError("No training data was named: --data takes hub, demo, a folder, or .jsonl and .parquet files.")
+    return sources
 
-    @abstractmethod
-    def describe(self) -> DataSource:
-        """Where the data is from, for the manifest."""
 
-    @abstractmethod
-    def prepare(self, subsets: Sequence[str], split: str) -> None:
-        """Fetch what these subsets need and is not here yet."""
-
-    @abstractmethod
-    def row_files(self, subset: str, split: str) -> list[Path]:
-        """The files with a subset's rows, shards in order. Raises MmebError where there are none."""
-
-    @abstractmethod
-    def images(self, subset: str) -> ImageStore:
-        """The images that the rows name. Raises MmebError where there is no place that could hold them."""
+def _open(place: str, revision: str | None, offline: bool) -> tuple[Sequence[str], Source]:
+    """The subsets of one place, and their source."""
+    if place == "hub":
+        return TRAIN_SUBSETS, HubSource.open(TRAIN_REPOSITORY, revision, offline=offline)
+    path = demo_folder() if place == "demo" else Path(place).expanduser()
+    if path.is_dir():
+        return TRAIN_SUBSETS, FolderSource.training(path.resolve())
+    if path.suffix not in _SUFFIXES:
+        raise MmebError(f"There is no folder {path}: --data takes hub, demo, a folder, or .jsonl and .parquet files.")
+    if not path.is_file():
+        raise MmebError(f"There is no file {path}, which --data names.")
+    if _plain(path.stem) in {_plain(name) for task in TASKS for name in (task.name, task.train_subset) if name}:
+        raise MmebError(f"{path}: {path.stem} is a name of the benchmark's; call your own file something else.")
+    path = path.resolve()
+    # Image paths are relative to the file's folder, also upwards, or absolute.
+    return (path.stem,), FileSource("file", path, ImageStore((Folder(path.parent, listing=False),), confined=False))
 
 
 def check_split(split: str) -> None:
@@ -46,44 +61,33 @@ def check_split(split: str) -> None:
         raise MmebError(f"There is no split {split!r}: MMEB-train has {' and '.join(SPLITS)}.")
 
 
-def split_files(files: Iterable[str], split: str) -> list[str]:
-    """Those of a subset's files that hold a split, shards in order; none where a shard is missing."""
-    chosen = sorted(file for file in files if file.startswith(f"{split}-") and file.endswith(".parquet"))
-    parts = chosen[0].removesuffix(".parquet").rpartition("-of-")[2] if chosen else ""
-    return chosen if not parts.isdigit() or len(chosen) == int(parts) else []
-
-
-def choose_subsets(names: Iterable[str], sources: Iterable[TrainSource]) -> list[tuple[str, TrainSource]]:
-    """The subsets that a user names, `all` being every one, each with the source that has it.
+def select_subsets(names: Iterable[str], sources: Mapping[str, Source]) -> dict[str, Source]:
+    """Those of the sources' subsets that a user names, `all` being every one.
 
     Raises MmebError for a name that no source has, with the reason where the benchmark only evaluates on it.
     """
-    known = {name: source for source in sources for name in source.names}
-    wanted = dict.fromkeys(part.strip() for name in names for part in name.split(",") if part.strip())
-    if not wanted:
+    selected = dict.fromkeys(part.strip() for name in names for part in name.split(",") if part.strip())
+    if not selected:
         raise MmebError("No training subset was named: --subsets takes all, or names by commas.")
-    for name in wanted:
-        if name not in known and name != "all":
-            raise MmebError(_refusal(name, known))
-    chosen = known if "all" in wanted else wanted
-    return [(name, known[name]) for name in known if name in chosen]
+    for name in selected:
+        if name not in sources and name != "all":
+            raise MmebError(_refusal(name, list(sources)))
+    return {name: source for name, source in sources.items() if "all" in selected or name in selected}
 
 
-def _refusal(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    plain = {plain_name(other): other for other in known}
-    if plain_name(name) in plain:
-        return f"There is no training subset {name!r}: did you mean {plain[plain_name(name)]}?"
-    note = "; early revisions of MMEB-train held it by mistake" if plain_name(name) in _WITHDRAWN else ""
-    if any(plain_name(name) == plain_name(task.name) and not task.in_distribution for task in TASKS):
+def _refusal(name: str, known: Sequence[str]) -> str:
+    exact = next((other for other in known if _plain(other) == _plain(name)), None)
+    if exact is not None:
+        return f"There is no training subset {name!r}: did you mean {exact}?"
+    note = "; early revisions of MMEB-train held it by mistake" if _plain(name) in _WITHDRAWN else ""
+    if any(_plain(name) == _plain(task.name) and not task.in_distribution for task in TASKS):
         return f"{name} is out of distribution in MMEB: models are scored on it and may not be trained on it{note}."
     if note:
         return f"{name} is not one of MMEB-train's 20 subsets{note}."
-    near = [plain[match] for match in difflib.get_close_matches(plain_name(name), plain, n=3)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
+    hint = suggest(name, known, n=3) or f"there are {', '.join(known)}."
     return f"There is no training subset {name!r}: {hint}"
 
 
-def plain_name(name: str) -> str:
+def _plain(name: str) -> str:
     """A name in lower case, without hyphens."""
     return name.lower().replace("-", "").replace("_", "")

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from mmeb.data.checks.leakage import Leak, LeakageReport, Match, find_leakage
-from mmeb.data.source import Source, open_source
+from mmeb.data.part import Part, Source
+from mmeb.data.source import open_source
 from mmeb.data.train.dataset import open_train
 from mmeb.demo import demo_folder
 from mmeb.tasks import get_task
@@ -28,7 +29,7 @@ def evaluation() -> Source:
 @pytest.fixture
 def photo(evaluation: Source) -> bytes:
     """One of the evaluation images, as a file."""
-    return evaluation.images.find(_IMAGE, "test").read()
+    return evaluation.images(Part.of_task(get_task("VOC2007"))).find(_IMAGE, "test").read()
 
 
 def _encoded(change: Callable[[Image.Image], Image.Image], photo: bytes, kind: str, **options: int) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmeb.data.checks.validate import Validation, validate
-from mmeb.data.train.source import open_train_sources
+from mmeb.data.train.subsets import open_train_sources
 
 _ROW = {"qry": "<|image_1|>\nWhich sign?", "qry_image_path": "0.jpg", "pos_text": "stop"}
 
@@ -19,7 +19,7 @@ def _validate(folder: Path, *rows: dict[str, Any], images: int = 9, **options: A
         Image.new("RGB", (8, 8)).save(folder / f"{number}.jpg")
     lines = [json.dumps({**_ROW, "qry_image_path": f"{number}.jpg", **row}) for number, row in enumerate(rows)]
     (folder / "own.jsonl").write_text("\n".join(lines))
-    (source,) = open_train_sources(folder / "own.jsonl")
+    source = open_train_sources(folder / "own.jsonl")["own"]
     return validate("own", source, workers=0, **options)
 
 
@@ -102,12 +102,12 @@ def test_the_first_few_rows_are_named(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_used_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text('{"qry": "q"}\n')
-    (source,) = open_train_sources(tmp_path / "own.jsonl")
+    source = open_train_sources(tmp_path / "own.jsonl")["own"]
     (error,) = _said(validate("own", source, workers=0))[0]
     assert "has no column 'pos_text'" in error
 
 
 def test_the_demo_is_sound() -> None:
-    (source,) = open_train_sources("demo")
+    source = open_train_sources("demo")["CIRR"]
     report = validate("CIRR", source, sample=20, workers=2)
     assert (report.rows, report.images, report.decoded, _said(report)) == (500, 1500, 20, ([], []))

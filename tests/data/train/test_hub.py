@@ -11,11 +11,12 @@ from huggingface_hub import constants
 
 from mmeb.data.download import download_train
 from mmeb.data.hub import DEFAULT_REVISIONS
+from mmeb.data.hub_source import TRAIN_REPOSITORY
 from mmeb.data.train.dataset import open_train
-from mmeb.data.train.hub import REPOSITORY
 from mmeb.demo import demo_folder
 from mmeb.errors import MmebError
 
+REPOSITORY = TRAIN_REPOSITORY.rows
 _TRAIN = f"datasets/{REPOSITORY}"
 
 
