@@ -89,7 +89,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 
 def test_a_column_of_another_type_is_an_error(write_rows: Any) -> None:
-    with pytest.raises(MmebError, match="does not hold strings and lists of strings"):
+    with pytest.raises(MmebError, match="does not hold strings, or lists of them"):
         read_rows([write_rows([_row(tgt_text=[{"answer": "one"}], tgt_img_path=["a.jpg"])])], _TASK)
 
 
@@ -97,6 +97,31 @@ def test_a_column_that_the_first_line_lacks_is_read_all_the_same(write_rows: Any
     text_only = {name: value for name, value in _row().items() if name != "tgt_img_path"}
     rows = read_rows([write_rows([text_only, _row()], "rows.jsonl")], _TASK)
     assert _candidates(rows) == [[("one", ""), ("two", "")], [("one", "a.jpg"), ("two", "b.jpg")]]
+
+
+@pytest.mark.parametrize("extra", [7, "seven", 2**64, {"a": 1}, ["a", 1], "half an emoji \ud83d", None])
+def test_a_column_that_nobody_asked_for_may_hold_anything(write_rows: Any, extra: Any) -> None:
+    rows = read_rows([write_rows([{**_row(), "id": extra}, {**_row(), "id": "text"}], "rows.jsonl")], _TASK)
+    assert len(rows.lengths) == 2
+
+
+def test_a_byte_order_mark_is_no_damage(write_rows: Any) -> None:
+    path = write_rows([_row()], "rows.jsonl")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_rows([path], _TASK).lengths) == 1
+
+
+@pytest.mark.parametrize("value", [7, {"a": 1}, ["a", 1]])
+def test_a_value_that_is_no_string_is_named_with_its_row_and_column(write_rows: Any, value: Any) -> None:
+    path = write_rows([_row(), _row(tgt_text=value)], "rows.jsonl")
+    with pytest.raises(MmebError, match=r"rows\.jsonl, row 1: the column tgt_text does not hold strings"):
+        read_rows([path], _TASK)
+
+
+def test_a_query_that_lists_several_strings_is_named(write_rows: Any) -> None:
+    path = write_rows([_row(), _row(qry_text=["Where?", "When?"])], "rows.jsonl")
+    with pytest.raises(MmebError, match="row 1: qry_text lists 2 strings instead of one"):
+        read_rows([path], _TASK)
 
 
 def test_lines_that_are_no_objects_are_an_error(tmp_path: Path) -> None:

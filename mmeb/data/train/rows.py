@@ -1,6 +1,6 @@
 """Training rows in columns: a million of them open in seconds, and no object is made of one before it is asked for.
 
-The columns are MMEB-train's. A cell of the user's own data may hold a list where a row has several positives or
+The columns are MMEB-train's. A cell of a user's own data may hold a list where a row has several positives or
 negatives; the lists of texts and images run side by side, and a lone one goes with each of the other. An empty string
 stands for none.
 """
@@ -14,16 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from mmeb.data.rows import read_table
+from mmeb.data.columns import Columns, Numbers, join, read_columns, spread, starts_of, within
 from mmeb.errors import MmebError
 
 COLUMNS = ("qry", "qry_image_path", "pos_text", "pos_image_path", "neg_text", "neg_image_path")
-
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +43,7 @@ class Cells:
     def take(self, rows: Numbers) -> "Cells":
         counts = self.counts[rows]
         positions = np.repeat(self.starts[rows], counts) + within(counts)
-        return Cells(_starts(counts), self.texts.take(positions), self.paths.take(positions))
+        return Cells(starts_of(counts), self.texts.take(positions), self.paths.take(positions))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +63,7 @@ class TrainRows:
 
     @cached_property
     def target_ids(self) -> Numbers:
-        """(n_rows,), equal where the first positives are equal in text and image path; all rows are to have one."""
+        """(n_rows,), equal where the first positives are equal in text and image path; all rows must have one."""
         first = self.positive.starts[:-1]
         texts, paths = (
             column.take(first).dictionary_encode().indices.to_numpy().astype(np.int64)
@@ -94,17 +90,13 @@ def read_train_rows(files: Sequence[Path], name: str) -> TrainRows:
     Raises MmebError, naming subset and row, for a file that can't be read, a column that is missing, misspelt or holds
     no strings, and lists of texts and images of different length. Columns that stay empty may be missing.
     """
-    tables = [read_table(file) for file in files]
-    for file, table in zip(files, tables, strict=True):
-        _check_columns(table.column_names, file, name)
-    try:
-        query, positive, negative = (
-            _joined([_cells(table, *columns, name) for table in tables])
-            for columns in zip(COLUMNS[::2], COLUMNS[1::2], strict=True)
-        )
-    except (pa.ArrowException, TypeError) as error:
-        raise MmebError(f"{name}: {files[0]} does not hold strings, or lists of them: {error}") from None
-    rows = TrainRows(query, positive, negative, np.arange(sum(map(len, tables))))
+    read = [read_columns(file, COLUMNS) for file in files]
+    for file in read:
+        _check_columns(file, name)
+    query, positive, negative = (
+        _side(read, text, path, name) for text, path in zip(COLUMNS[::2], COLUMNS[1::2], strict=True)
+    )
+    rows = TrainRows(query, positive, negative, np.arange(sum(file.n_rows for file in read)))
     if not len(rows):
         raise MmebError(f"{name}: {files[0]} has no rows.")
     if several := np.flatnonzero(rows.query.counts > 1).tolist():
@@ -112,71 +104,34 @@ def read_train_rows(files: Sequence[Path], name: str) -> TrainRows:
     return rows
 
 
-def _check_columns(columns: Sequence[str], file: Path, name: str) -> None:
+def _check_columns(file: Columns, name: str) -> None:
     for text, path in (COLUMNS[:2], COLUMNS[2:4]):
-        if text not in columns and path not in columns:
-            raise MmebError(f"{name}: {file} has no column {text!r}; the columns are {', '.join(COLUMNS)}.")
+        if text not in file.names and path not in file.names:
+            raise MmebError(f"{name}: {file.path} has no column {text!r}; the columns are {', '.join(COLUMNS)}.")
     # A column of another name may hold anything, but not what looks like a misspelt one: it would be left out unseen.
-    for column in columns:
+    for column in file.names:
         if column not in COLUMNS and column.lower().startswith(("qry", "query", "pos", "neg")):
-            raise MmebError(f"{name}: {file} has a column {column!r}, which is none of {', '.join(COLUMNS)}.")
+            raise MmebError(f"{name}: {file.path} has a column {column!r}, which is none of {', '.join(COLUMNS)}.")
 
 
-def within(counts: Numbers) -> Numbers:
-    """0, 1, … up to each count, one after another: [2, 3] is [0, 1, 0, 1, 2]."""
-    ends = np.cumsum(counts)
-    return np.arange(int(counts.sum())) - np.repeat(ends - counts, counts)
-
-
-def _starts(counts: Numbers) -> Numbers:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-
-
-def _cells(table: Any, text: str, path: str, name: str) -> Cells:
-    texts, text_counts = _flat(table, text)
-    paths, path_counts = _flat(table, path)
-    counts = np.maximum(text_counts, path_counts)
-    unequal = (text_counts != path_counts) & (np.minimum(text_counts, path_counts) > 1)
+def _side(files: Sequence[Columns], text: str, path: str, name: str) -> Cells:
+    texts, paths = join(files, text), join(files, path)
+    counts = np.maximum(texts[1], paths[1])
+    unequal = (texts[1] != paths[1]) & (np.minimum(texts[1], paths[1]) > 1)
     if unequal.any():
         row = int(np.argmax(unequal))
         raise MmebError(
-            f"{name}, row {row}: {text} lists {text_counts[row]}, but {path} {path_counts[row]}; the two lists are to "
-            "be of one length."
+            f"{name}, row {row}: {text} lists {texts[1][row]}, but {path} {paths[1][row]}; both lists must be of one "
+            "length."
         )
-    step = within(counts)
-    texts, paths = (_spread(column, own, counts, step) for column, own in ((texts, text_counts), (paths, path_counts)))
-    filled = pc.or_(pc.not_equal(texts, ""), pc.not_equal(paths, "")).to_numpy(zero_copy_only=False)
-    rows = np.repeat(np.arange(len(counts)), counts)
-    return Cells(_starts(np.bincount(rows[filled], minlength=len(counts))), texts.filter(filled), paths.filter(filled))
-
-
-def _flat(table: Any, column: str) -> tuple[Any, Numbers]:
-    """All elements of a column of strings or lists of strings, and each row's number of them."""
-    if column not in table.column_names:
-        return pa.array([], pa.large_string()), np.zeros(len(table), np.int64)
-    cells = table[column].combine_chunks()
-    if isinstance(cells, pa.ChunkedArray):  # what combining leaves of a column without chunks
-        cells = pa.array([], cells.type)
-    counts = np.ones(len(cells), np.int64)
-    if hasattr(cells, "flatten") and pa.types.is_nested(cells.type):
-        counts = pc.list_value_length(cells).fill_null(0).to_numpy().astype(np.int64)
-        cells = cells.flatten()
-    return cells.cast(pa.large_string()).fill_null(""), counts
-
-
-def _spread(column: Any, own: Numbers, counts: Numbers, step: Numbers) -> Any:
-    """A row's elements up to its count: a lone one repeated, none as empty strings."""
-    if np.array_equal(own, counts):
-        return column
-    starts, single = np.repeat(_starts(own)[:-1], counts), np.repeat(own == 1, counts)
-    positions = np.where(single, starts, starts + step)
-    return column.take(pa.array(positions, mask=np.repeat(own == 0, counts))).fill_null("")
-
-
-def _joined(parts: Sequence[Cells]) -> Cells:
-    counts = np.concatenate([part.counts for part in parts])
-    texts, paths = (pa.concat_arrays([getattr(part, name) for part in parts]) for name in ("texts", "paths"))
-    return Cells(_starts(counts), texts, paths)
+    all_texts, all_paths = spread(texts, counts), spread(paths, counts)
+    filled = pc.or_(pc.not_equal(all_texts, ""), pc.not_equal(all_paths, "")).to_numpy(zero_copy_only=False)
+    if filled.all():
+        return Cells(starts_of(counts), all_texts, all_paths)
+    rows = np.repeat(np.arange(len(counts)), counts)[filled]
+    return Cells(
+        starts_of(np.bincount(rows, minlength=len(counts))), all_texts.filter(filled), all_paths.filter(filled)
+    )
 
 
 def _content(column: Any) -> memoryview | bytes:
