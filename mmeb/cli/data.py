@@ -1,4 +1,4 @@
-"""`mmeb data`: download, check or make the data."""
+"""`mmeb data`: download, check or generate data."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ _SHOWN = 20  # pairs that `leakage` prints
 
 @click.group("data")
 def command() -> None:
-    """Download, check or make the data."""
+    """Download, check or generate data."""
 
 
 @command.command("download")
@@ -41,7 +41,7 @@ def command() -> None:
 @_SPLIT
 @click.option("--output", type=click.Path(path_type=Path), help="A folder.  [default: the hub's own cache]")
 @_REVISION
-@click.option("--offline", is_flag=True, help="Only look whether all is there; let no call leave the machine.")
+@click.option("--offline", is_flag=True, help="Only check that everything is there; let no call leave the machine.")
 @_JSON
 def download_command(
     data: str,
@@ -53,7 +53,7 @@ def download_command(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Fetch the rows of some tasks or training subsets, and the images; what broke off is resumed."""
+    """Download the rows and images of some tasks or training subsets; an interrupted download is resumed."""
     from mmeb.data.download import download, download_train
 
     if subsets and data != "hub":
@@ -71,11 +71,11 @@ def download_command(
 @command.command("verify")
 @click.option("--data", default="hub", show_default=True, help="hub, instruct, demo, or a folder.")
 @_TASKS
-@click.option("--decode", is_flag=True, help="Open every image, too.")
+@click.option("--decode", is_flag=True, help="Open every image as well.")
 @_REVISION
 @_JSON
 def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: str | None, as_json: bool) -> None:
-    """Check that every image is there; exits with 1 where something is missing. Fetches nothing."""
+    """Check evaluation data: every image is there. Exits with 1 where something is missing; downloads nothing."""
     from dataclasses import asdict
 
     from tabulate import tabulate
@@ -128,7 +128,7 @@ def validate_command(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Check training data: your own .jsonl or .parquet files, a folder, demo or hub. Exits with 2 on errors."""
+    """Check training data: .jsonl or .parquet files, a folder, demo or hub. Exits with 1 where there are errors."""
     from dataclasses import asdict
 
     from tabulate import tabulate
@@ -168,7 +168,7 @@ def validate_command(
                 for finding in findings:
                     click.echo(f"{report.name}: {word}: {finding}")
     if any(report.errors for report in reports):
-        raise click.exceptions.Exit(2)
+        raise click.exceptions.Exit(1)
 
 
 @command.command("leakage")
@@ -194,7 +194,7 @@ def leakage_command(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Look for evaluation images among training images, by content. Exits with 1 where there are any."""
+    """Check that no evaluation image is among the training images, by content. Exits with 1 where one is."""
     from dataclasses import asdict
 
     from tabulate import tabulate
@@ -237,7 +237,7 @@ def leakage_command(
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A new folder, for --data.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo_command(output: Path, seed: int) -> None:
-    """Write a small benchmark of our own, in the official layout."""
+    """Write the demo, a small generated benchmark, in the official layout."""
     from mmeb.demo import write_demo
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

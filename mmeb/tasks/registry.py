@@ -1,11 +1,11 @@
 """The 36 tasks in the benchmark's canonical order, the groups it averages over, and how a user names some of them."""
 
-import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmeb.errors import MmebError
+from mmeb.inputs import suggest
 from mmeb.tasks import classification, grounding, retrieval, vqa
 from mmeb.tasks.task import MetaTask, Task
 
@@ -91,7 +91,5 @@ def _match(name: str) -> tuple[Task, ...]:
             return matches
     elif matches := tuple(task for task in TASKS if task.name.lower() == name.lower() or task.train_subset == name):
         return matches
-    known = {known.lower(): known for known in (*_SELECTIONS, *TASKS_BY_NAME)}
-    near = [known[match] for match in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "`mmeb tasks` lists them all."
+    hint = suggest(name, (*_SELECTIONS, *TASKS_BY_NAME), n=3, cutoff=0.5) or "`mmeb tasks` lists them all."
     raise MmebError(f"There is no task {name!r}: {hint}")

@@ -116,14 +116,14 @@ def test_training_data_is_downloaded_by_subset(tmp_path: Path) -> None:
         assert (refused.returncode, "GQA is out of distribution" in refused.stderr) == (2, True)
 
 
-def test_own_training_data_is_validated(tmp_path: Path) -> None:
+def test_custom_training_data_is_validated_and_findings_exit_with_1(tmp_path: Path) -> None:
     (tmp_path / "good.jsonl").write_text('{"qry": "a", "pos_text": "b"}\n{"qry": "c", "pos_text": "d"}\n')
     (tmp_path / "bad.jsonl").write_text('{"qry": "a", "pos_text": ""}\n{"qry": "c", "pos_text": "d"}\n')
     good = _mmeb("validate", tmp_path / "good.jsonl")
     assert good.returncode == 0, good.stderr
     assert "good" in good.stdout
     both = _mmeb("validate", tmp_path / "good.jsonl", tmp_path / "bad.jsonl")
-    assert both.returncode == 2
+    assert both.returncode == 1
     assert "bad: error: rows without a positive: 1 (bad, row 0)" in both.stdout
     (report,) = json.loads(_mmeb("validate", tmp_path / "good.jsonl", "--json").stdout)
     assert (report["name"], report["rows"], report["errors"]) == ("good", 2, [])

@@ -1,6 +1,7 @@
 """Custom tasks, as a user writes them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ GOOD = {
 }
 
 
-def write(folder: Path, fields: dict[str, str]) -> str:
+def write(folder: Path, fields: dict[str, Any]) -> str:
     (folder / "birds.jsonl").write_text("")
     path = folder / "birds.yaml"
     path.write_text("\n".join(f"{name}: {value!r}" for name, value in fields.items()))
@@ -42,12 +43,15 @@ def test_a_task_file_becomes_a_task_behind_the_benchmarks(tmp_path: Path) -> Non
         ({"name": "../Birds"}, "file's name"),
         ({"name": "N" * 240}, "longer than 200 bytes: shorten it"),
         ({"name": "Results"}, "'Results' is the name of a run's own file"),
-        ({"query": "video"}, "modalities are"),
+        ({"query": "video"}, "query must be 'text', 'image' or 'image\\+text', not 'video'"),
+        ({"meta_task": "birding"}, "meta_task must be 'classification', "),
+        ({"name": 1.0}, r"birds\.yaml: name must be text, not 1\.0"),
         ({"rows": "absent.jsonl"}, "do not exist"),
-        ({"colour": "red"}, "unknown field 'colour'"),
+        ({"instruction": "Name it"}, "there is no field 'instruction': did you mean query_instruction"),
+        ({"colour": "red"}, "there is no field 'colour': there are name, query"),
     ],
 )
-def test_a_wrong_field_is_named(tmp_path: Path, change: dict[str, str], sentence: str) -> None:
+def test_a_wrong_field_is_named(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(MmebError, match=sentence):
         get_tasks(write(tmp_path, GOOD | change))
 
@@ -64,8 +68,8 @@ def test_two_different_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
         get_tasks([first, second])
 
 
-def test_missing_fields_are_all_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(MmebError, match="missing field 'query', missing field 'rows'"):
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MmebError, match="lacks the field query"):
         get_tasks(write(tmp_path, {"name": "Birds", "target": "text"}))
 
 
