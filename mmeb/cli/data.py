@@ -39,7 +39,7 @@ def command() -> None:
 @_TASKS
 @click.option("--train", "subsets", multiple=True, help="Training subsets instead of tasks: all, or names by commas.")
 @_SPLIT
-@click.option("--output", type=click.Path(path_type=Path), help="A folder.  [default: the hub's own cache]")
+@click.option("--output", type=click.Path(path_type=Path), help="A folder.  [default: the hub's cache]")
 @_REVISION
 @click.option("--offline", is_flag=True, help="Only check that everything is there; let no call leave the machine.")
 @_JSON
@@ -86,7 +86,7 @@ def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: st
     source = open_source(data, revision=revision, offline=True)
     reports = [verify(task, source, decode=decode) for task in get_tasks(names)]
     if as_json:
-        click.echo(json.dumps([{**asdict(report), "is_whole": report.is_whole} for report in reports], indent=2))
+        click.echo(json.dumps([{**asdict(report), "is_whole": report.is_complete} for report in reports], indent=2))
     else:
         headers = ("task", "rows", "candidates", "images", "missing", "broken", "duplicates", "GT copies")
         table = [
@@ -107,7 +107,7 @@ def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: st
             for sentence in (report.error, *report.missing, *report.broken):
                 if sentence:
                     click.echo(f"{report.task}: {sentence}")
-    if not all(report.is_whole for report in reports):
+    if not all(report.is_complete for report in reports):
         raise click.exceptions.Exit(1)
 
 

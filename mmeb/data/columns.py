@@ -62,12 +62,12 @@ def join(files: Sequence[Columns], name: str) -> Cells:
 
 def spread(cells: Cells, counts: Numbers) -> Any:
     """A row's elements up to another count: a lone one repeated, none as empty strings."""
-    elements, own = cells
-    if np.array_equal(own, counts):
+    elements, lengths = cells
+    if np.array_equal(lengths, counts):
         return elements
-    starts, single = np.repeat(starts_of(own)[:-1], counts), np.repeat(own == 1, counts)
+    starts, single = np.repeat(starts_of(lengths)[:-1], counts), np.repeat(lengths == 1, counts)
     positions = np.where(single, starts, starts + within(counts))
-    return elements.take(pa.array(positions, mask=np.repeat(own == 0, counts))).fill_null("")
+    return elements.take(pa.array(positions, mask=np.repeat(lengths == 0, counts))).fill_null("")
 
 
 def starts_of(counts: Numbers) -> Numbers:

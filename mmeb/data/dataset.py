@@ -1,4 +1,4 @@
-"""The rows of a task as the unique items that are to be embedded, and who is ranked against whom."""
+"""The rows of a task as unique items to embed, and which queries are ranked against which candidates."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from mmeb.data.part import DataSource, Part, Source
 from mmeb.data.rows import Codes, Side, factorize, read_rows
 from mmeb.data.source import source_of
 from mmeb.errors import MmebError
-from mmeb.tasks import Task
+from mmeb.tasks import Modality, Task
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def _used(items: list[Item], ids: NDArray[np.int32]) -> tuple[list[Item], NDArra
 
 
 def load_eval(task: Task, source: Source) -> EvalDataset:
-    """A task's data: the benchmark's from `source`, a user's own from the files that the task names.
+    """The data of a task: the benchmark's from `source`, a custom task's from the files that it names.
 
-    Raises MmebError, naming task, row and file, for rows that are not as they should be and for images that are missing
-    or leave their folder.
+    Raises MmebError, naming task, row and file, for malformed rows, and for images that are missing or leave their
+    folder.
     """
     source, part = source_of(task, source), Part.of_task(task)
     rows = read_rows(source.row_files(part), task)
@@ -148,40 +148,25 @@ def _fingerprint(queries: _Unique, candidates: _Unique, candidate_ids: Codes) ->
 
 
 def _notes(task: Task, queries: _Unique, candidates: _Unique, candidate_ids: Codes) -> list[str]:
-    """Sentences on what is odd in the data, none where nothing is."""
-    copies = int(((candidate_ids[:, 1:] == candidate_ids[:, :1]).any(axis=1)).sum())
-    found = {
-        "{n} of {of} unique queries have another instruction than the registry's": (
-            queries,
-            lambda item: item.instruction != task.query_instruction,
-        ),
-        "{n} of {of} unique candidates have another instruction than the registry's": (
-            candidates,
-            lambda item: item.instruction != task.target_instruction,
-        ),
-        "{n} of {of} unique queries have no image, although the task's have": (
-            queries,
-            lambda item: item.image is None and task.query.has_image,
-        ),
-        "{n} of {of} unique candidates have no image, although the task's have": (
-            candidates,
-            lambda item: item.image is None and task.target.has_image,
-        ),
-        "{n} of {of} unique queries are an instruction without text or image": (
-            queries,
-            lambda item: item.image is None and not item.text.strip(),
-        ),
-        "{n} of {of} unique candidates are empty": (
-            candidates,
-            lambda item: item.image is None and not item.text.strip(),
+    """Sentences on what is odd in the data."""
+    by_side = (
+        _oddities("queries", queries.items, task.query_instruction, task.query),
+        _oddities("candidates", candidates.items, task.target_instruction, task.target),
+    )
+    notes = [note for notes in zip(*by_side, strict=True) for note in notes if note]
+    if copies := int((candidate_ids[:, 1:] == candidate_ids[:, :1]).any(axis=1).sum()):
+        rows = len(candidate_ids)
+        notes.append(f"{copies} of {rows} rows list a copy of the ground truth among the other candidates")
+    return notes
+
+
+def _oddities(name: str, items: list[Item], instruction: str, modality: Modality) -> list[str]:
+    """A sentence, or an empty string, for each kind of oddity."""
+    counts = {
+        "have another instruction than the registry's": sum(item.instruction != instruction for item in items),
+        "have no image, although the task's have": sum(item.image is None for item in items) * modality.has_image,
+        "are empty" if name == "candidates" else "are an instruction without text or image": sum(
+            item.image is None and not item.text.strip() for item in items
         ),
     }
-    notes = []
-    for sentence, (side, is_odd) in found.items():
-        if count := sum(map(is_odd, side.items)):
-            notes.append(sentence.format(n=count, of=len(side.items)))
-    if copies:
-        notes.append(
-            f"{copies} of {len(candidate_ids)} rows list a copy of the ground truth among the other candidates"
-        )
-    return notes
+    return [f"{count} of {len(items)} unique {name} {what}" if count else "" for what, count in counts.items()]

@@ -134,7 +134,7 @@ class HubSource(Source):
 
 @dataclass(frozen=True)
 class _RemoteFile:
-    """A file on the hub, and the folder that it goes to; None is the hub's own cache."""
+    """A file on the hub, and the folder that it goes to; None is the hub's cache."""
 
     repository: str
     commit: str

@@ -1,4 +1,4 @@
-"""What is to be embedded, and the data of one task."""
+"""What is embedded: a query or a candidate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Role(StrEnum):
 class Item:
     """A query or a candidate.
 
-    `prompt` is the row's own string, verbatim, with the placeholder `<|image_1|>` where the image stands;
-    `instruction` and `text` are the prompt taken apart. Which of these a model is fed is its adapter's business.
+    `prompt` is the row's string, verbatim, with the placeholder `<|image_1|>` where the image stands;
+    `instruction` and `text` are the prompt taken apart. Which of these the model gets is up to its adapter.
     Given a prompt alone, an Item has no instruction, and its text is the prompt without placeholder. An image without
     a placeholder gets one in front, with a newline. Two items are equal where all five fields are.
 

@@ -1,4 +1,4 @@
-"""Where the rows and images of the benchmark come from: the hub, a folder, the built-in demo, or a user's own files."""
+"""Where the rows and images of the benchmark come from: the hub, a folder, the built-in demo, or a user's files."""
 
 import json
 from collections.abc import Iterable
@@ -79,7 +79,7 @@ class FileSource(Source):
 
 @dataclass(frozen=True)
 class FolderSource(Source):
-    """A folder laid out as a repository of the benchmark. `tops` are the folders that may hold a part's own folder."""
+    """A folder laid out as a repository of the benchmark. `tops` are the folders that may hold a part's folder."""
 
     folder: Path
     tops: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""A small MMEB of our own, drawn from a seed: all 36 tasks, nothing to download."""
+"""A small synthetic MMEB, drawn from a seed: all 36 tasks, nothing to download."""
 
 from mmeb.demo.folder import demo_folder
 from mmeb.demo.writer import DEMO_MARKER, VERSION, write_demo

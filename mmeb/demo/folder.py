@@ -21,7 +21,8 @@ def demo_folder() -> Path:
 def made_once(name: str, write: Callable[[Path], None]) -> Path:
     """The folder of this name in `$MMEB_CACHE` or `~/.cache/mmeb`; on the first call `write` fills it.
 
-    Written aside and renamed, so that it is whole or not there; of two processes at once, the first to end wins.
+    Written to a staging folder and renamed, so that it is complete or not there; of two processes at once, the first to
+    end wins.
     Raises MmebError where it can't be written.
     """
     cache = Path(os.environ.get("MMEB_CACHE") or Path.home() / ".cache" / "mmeb").expanduser()
@@ -30,19 +31,19 @@ def made_once(name: str, write: Callable[[Path], None]) -> Path:
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
     except OSError as error:
         raise _unwritable(cache, error) from None
     try:
-        write(aside)
-        aside.chmod(0o755)
-        os.rename(aside, folder)
+        write(staging)
+        staging.chmod(0o755)
+        os.rename(staging, folder)
     except OSError as error:
         # Another process was first.
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not folder.is_dir():
             raise _unwritable(cache, error) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The instructions of the demo's training parts: MMEB-train's own wording, and others for `diverse_instruction`."""
+"""The instructions of the demo's training parts: MMEB-train's wording, and others for `diverse_instruction`."""
 
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ def original(task: Task) -> Task:
 
 
 def diverse(task: Task) -> tuple[Task, ...]:
-    """The task in several wordings, MMEB-train's own among them."""
+    """The task in several wordings, MMEB-train's among them."""
     default = _QUESTION if task.meta_task is MetaTask.VQA else _CATEGORY
     wordings = _DIVERSE.get(task.name, default)
     return (original(task), *(with_instruction(task, wording) for wording in wordings))

@@ -110,10 +110,10 @@ def _rows(task: Task, pictures: _Pictures, rng: Random, count: int) -> list[_Row
 
 def _candidates(example: Example, pool: Sequence[Side], rng: Random) -> list[Side]:
     """The right candidate, those that are near it, and others of the pool: no two that mean the same."""
-    chosen: dict[str, Side] = {}
+    sides: dict[str, Side] = {}
     for side in (example.target, *example.near, *rng.sample(pool, len(pool))):
-        chosen.setdefault(side.sense, side)
-    return list(chosen.values())[:_CANDIDATES]
+        sides.setdefault(side.sense, side)
+    return list(sides.values())[:_CANDIDATES]
 
 
 def _write_training(folder: Path, task: Task, subset: str, seed: int, count: int) -> None:

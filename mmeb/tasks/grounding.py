@@ -13,7 +13,7 @@ _task = partial(
     target_tail="",
 )
 
-_LABEL = "Crop the image to to isolate the object labeled as"  # "to to" is the benchmark's own wording
+_LABEL = "Crop the image to to isolate the object labeled as"  # "to to" is the benchmark's wording
 _EXPRESSION = "Select the portion of the image that follows the language expressions."
 _EXPRESSION_PAIR = "Select the portion of the image that follows the language expressions:"
 _ANSWER = "Select the portion of the image that answers the question"

@@ -33,8 +33,8 @@ class Prompt:
     def parse(cls, prompt: str, instruction: str) -> "Prompt":
         """Take a row's string apart.
 
-        Where it does not start with `instruction`, the result has none and its text is the whole string without the
-        placeholder: rows of another wording are told from the rest by `Prompt.instruction`.
+        Where it does not start with `instruction`, the result has none and its text is the full string without the
+        placeholder: `Prompt.instruction` tells rows of another wording from the rest.
         """
         head, body = "", prompt
         if body.startswith(PLACEHOLDER):

@@ -36,7 +36,7 @@ class Task:
 
     `train_subset` is the task's name in MMEB-train, None for an out-of-distribution task. `bare_placeholder` marks the
     two tasks whose queries carry the image placeholder although they have no image. `target_tail` is what ends a
-    candidate's prompt. `rows` is the data file of a user's own task, None for the benchmark's.
+    candidate's prompt. `rows` is the data file of a custom task, None for the benchmark's.
     """
 
     name: str

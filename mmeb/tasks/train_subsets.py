@@ -11,7 +11,7 @@ _REWORDED = {"MSCOCO": "Select the portion of the image that isolates the object
 
 
 def instructions(subset: str) -> tuple[str, str]:
-    """The instructions of a subset's queries and targets in the split `original`; empty ones for the user's own."""
+    """The instructions of a subset's queries and targets in the split `original`; empty for custom data."""
     for task in TASKS:
         if task.train_subset == subset:
             return _REWORDED.get(subset, task.query_instruction), task.target_instruction

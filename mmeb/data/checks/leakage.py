@@ -1,4 +1,4 @@
-"""Evaluation images among training images, found by content: names and folders tell nothing."""
+"""Evaluation images among training images, found by content: names and folders say nothing."""
 
 from collections import defaultdict
 from collections.abc import Sequence

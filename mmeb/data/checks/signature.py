@@ -13,7 +13,7 @@ from mmeb.data.images.image import ImageRef
 Hash = NDArray[np.uint64]  # (4,): 255 bits, and one that is never set
 
 NEAR_BITS = 24  # of 256; what recompression and resizing change, 128 being the expectation for unrelated images
-_NEAR_LEVELS = 24  # of 255; the most that the mean colour of one of 16 x 16 blocks may differ
+_NEAR_LEVELS = 24  # of 255; how much the mean colour of one of 16 x 16 blocks may differ
 _FLAT = 4.0  # of 255; an image whose grey levels deviate less has no structure to compare
 
 
@@ -46,8 +46,8 @@ def sign(image: ImageRef) -> Signature:
 def distance(first: Hash, others: Hash) -> NDArray[np.uint8]:
     """How many bits of `first` (4,) differ from each of `others` (4, n): (n,), at most 255, since one is never set."""
     bits = np.zeros(others.shape[1], np.uint8)
-    for own, other in zip(first, others, strict=True):
-        bits += np.bitwise_count(own ^ other)
+    for word, words in zip(first, others, strict=True):
+        bits += np.bitwise_count(word ^ words)
     return bits
 
 

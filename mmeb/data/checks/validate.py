@@ -44,7 +44,7 @@ class Validation:
     """What was found in one subset. A run fails on `errors`, and goes on with `notes`.
 
     Modalities count rows by what the query, or the first positive, consists of. `positives` and `negatives` are the
-    fewest and the most of a row. `images` are distinct ones, `decoded` of which were opened.
+    smallest and the largest number in a row. `images` are distinct ones, `decoded` of which were opened.
     """
 
     name: str
@@ -82,8 +82,8 @@ def validate(
     )
     checker = _ImageCheck(name, images, paths, first, frozenset(opened))
     found = [pair for part in in_chunks(checker, len(paths), workers, label=name, progress=progress) for pair in part]
-    whole = np.flatnonzero((rows.query.counts > 0) & (rows.positive.counts > 0))
-    usable = rows.take(whole)
+    valid = np.flatnonzero((rows.query.counts > 0) & (rows.positive.counts > 0))
+    usable = rows.take(valid)
     return Validation(
         name=name,
         rows=len(rows),

@@ -1,4 +1,4 @@
-"""Check that a task's data is whole: every image there, no candidate twice."""
+"""Check that a task's data is complete: every image there, no candidate twice."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Report:
 
     task: str
     rows: int = 0
-    candidates: tuple[int, int] = (0, 0)  # of the rows with the fewest and with the most
+    candidates: tuple[int, int] = (0, 0)  # of the rows with the fewest and with the largest number
     images: int = 0
     duplicates: int = 0
     copies: int = 0
@@ -32,7 +32,7 @@ class Report:
     error: str = ""
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         return not (self.missing or self.broken or self.error)
 
 

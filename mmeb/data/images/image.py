@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmeb.errors import MmebError
 
-HEAD_BYTES = 1 << 16  # enough for the header of nearly every image; where it is not, the whole file is read
+HEAD_BYTES = 1 << 16  # enough for the header of nearly every image; else the full file is read
 
 
 class ImageRef(ABC):
@@ -78,7 +78,7 @@ class ImageRef(ABC):
 
 @dataclass(frozen=True, eq=False)
 class FileImage(ImageRef):
-    """An image in a file of its own."""
+    """An image in a single file."""
 
     path: Path
     origin: str = ""

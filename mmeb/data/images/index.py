@@ -83,7 +83,7 @@ class Archive:
         return self._image(max(rows, key=lambda row: (members[row] == path, members[row] == plain, row)), origin)
 
     def __iter__(self) -> Iterator[ArchiveImage]:
-        """All members, in the order in which they lie in the archive."""
+        """All members, in the order of the archive."""
         return (self._image(row, "") for row in np.argsort(self._index.places["offset"], kind="stable").tolist())
 
     def _image(self, row: int, origin: str) -> ArchiveImage:

@@ -100,7 +100,7 @@ def open_train(
     offline: bool = False,
     skip_bad_rows: bool = False,
 ) -> list[TrainSubset]:
-    """Open training data: `hub`, `demo`, a folder that holds MMEB-train, one's own files, or several by commas.
+    """Open training data: `hub`, `demo`, a folder that holds MMEB-train, custom files, or several by commas.
 
     `subsets` are names, or `all` of those that the data has. `limit` takes that many rows of a subset by chance, the
     same ones for the same seed, in the order of the data; MMEB-train's rows are not shuffled. Images stay where they
@@ -120,7 +120,7 @@ def open_train(
 def _open(part: Part, source: Source, limit: int | None, seed: int, skip_bad_rows: bool) -> TrainSubset:
     name = part.name
     rows = read_train_rows(source.row_files(part), name)
-    kept = _whole_rows(rows, name, skip_bad_rows)
+    kept = _valid_rows(rows, name, skip_bad_rows)
     skipped = len(rows) - len(kept)
     if limit is not None and limit < len(kept):
         kept = kept[sorted(Random(f"{seed}/{name}").sample(range(len(kept)), limit))]
@@ -130,18 +130,18 @@ def _open(part: Part, source: Source, limit: int | None, seed: int, skip_bad_row
     return TrainSubset(name, rows, images, source.describe(), instructions(name), skipped)
 
 
-def _whole_rows(rows: TrainRows, name: str, skip_bad_rows: bool) -> NDArray[np.int64]:
+def _valid_rows(rows: TrainRows, name: str, skip_bad_rows: bool) -> NDArray[np.int64]:
     """The positions of the rows that have a query and a positive."""
     has = {"query": rows.query.counts > 0, "positive": rows.positive.counts > 0}
-    whole = has["query"] & has["positive"]
-    if not whole.any() or not (whole.all() or skip_bad_rows):
-        row = int(np.argmin(whole))
+    valid = has["query"] & has["positive"]
+    if not valid.any() or not (valid.all() or skip_bad_rows):
+        row = int(np.argmin(valid))
         lacks = next(side for side, there in has.items() if not there[row])
         raise MmebError(
-            f"{name}, row {row}: there is no {lacks} ({int((~whole).sum())} of {len(whole)} rows lack a query or a "
-            "positive): mend the rows, or leave them out with --skip-bad-rows."
+            f"{name}, row {row}: there is no {lacks} ({int((~valid).sum())} of {len(valid)} rows lack a query or a "
+            "positive): fix the rows, or leave them out with --skip-bad-rows."
         )
-    return np.flatnonzero(whole)
+    return np.flatnonzero(valid)
 
 
 def _check_images(rows: TrainRows, images: ImageStore, name: str) -> None:

@@ -49,7 +49,7 @@ def _open(place: str, revision: str | None, offline: bool) -> tuple[Sequence[str
     if not path.is_file():
         raise MmebError(f"There is no file {path}, which --data names.")
     if _plain(path.stem) in {_plain(name) for task in TASKS for name in (task.name, task.train_subset) if name}:
-        raise MmebError(f"{path}: {path.stem} is a name of the benchmark's; call your own file something else.")
+        raise MmebError(f"{path}: {path.stem} is a name of the benchmark's; rename the file.")
     path = path.resolve()
     # Image paths are relative to the file's folder, also upwards, or absolute.
     return (path.stem,), FileSource("file", path, ImageStore((Folder(path.parent, listing=False),), confined=False))
