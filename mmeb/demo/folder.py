@@ -1,4 +1,4 @@
-"""The demo in the user's cache: made once, when it is first asked for."""
+"""The demo in the user's cache, generated when it is first needed."""
 
 import errno
 import os
@@ -21,9 +21,8 @@ def demo_folder() -> Path:
 def made_once(name: str, write: Callable[[Path], None]) -> Path:
     """The folder of this name in `$MMEB_CACHE` or `~/.cache/mmeb`; on the first call `write` fills it.
 
-    Written to a staging folder and renamed, so that it is complete or not there; of two processes at once, the first to
-    end wins.
-    Raises MmebError where it can't be written.
+    It is filled under a temporary name and renamed, so that it is complete or not there; of two processes at once, the
+    first to end wins. Raises MmebError where it can't be written.
     """
     cache = Path(os.environ.get("MMEB_CACHE") or Path.home() / ".cache" / "mmeb").expanduser()
     folder = cache / name

@@ -1,5 +1,6 @@
 """The twelve retrieval tasks: captions, dialogues, changes, look-alikes, questions and documents."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -57,19 +58,29 @@ def _everyday(rng: Random) -> World:
     return make_world(rng, rng.choice((1, 2)))
 
 
-def _caption_to_image(rng: Random) -> Example:
-    world = _everyday(rng)
-    return Example(Side(caption(world, rng)), _shown(world, rng), (_shown(_changed(world, rng), rng),))
+def _to_image(world_of: Callable[[Random], World], words: Callable[[World, Random], str]) -> Maker:
+    """Captions to pictures; a picture that is changed in one respect is among the candidates."""
+
+    def make(rng: Random) -> Example:
+        world = world_of(rng)
+        return Example(Side(words(world, rng)), _shown(world, rng), (_shown(_changed(world, rng), rng),))
+
+    return make
 
 
-def _image_to_caption(rng: Random) -> Example:
-    world = _everyday(rng)
-    other = _changed(world, rng)
-    return Example(
-        picture_query(paint(world, rng)),
-        Side(caption(world, rng), meaning=_meaning(world)),
-        (Side(caption(other, rng), meaning=_meaning(other)),),
-    )
+def _to_caption(world_of: Callable[[Random], World], words: Callable[[World, Random], str]) -> Maker:
+    """Pictures to captions; that of a picture that is changed in one respect is among the candidates."""
+
+    def make(rng: Random) -> Example:
+        world = world_of(rng)
+        other = _changed(world, rng)
+        return Example(
+            picture_query(paint(world, rng)),
+            Side(words(world, rng), meaning=_meaning(world)),
+            (Side(words(other, rng), meaning=_meaning(other)),),
+        )
+
+    return make
 
 
 def _news_world(rng: Random) -> World:
@@ -93,21 +104,6 @@ def _news_caption(world: World, rng: Random) -> str:
     return text[0].upper() + text[1:]
 
 
-def _news_to_image(rng: Random) -> Example:
-    world = _news_world(rng)
-    return Example(Side(_news_caption(world, rng)), _shown(world, rng), (_shown(_changed(world, rng), rng),))
-
-
-def _news_to_caption(rng: Random) -> Example:
-    world = _news_world(rng)
-    other = _changed(world, rng)
-    return Example(
-        picture_query(paint(world, rng)),
-        Side(_news_caption(world, rng), meaning=_meaning(world)),
-        (Side(_news_caption(other, rng), meaning=_meaning(other)),),
-    )
-
-
 def _dialogue(rng: Random) -> Example:
     """Questions and answers that tell a picture's content bit by bit."""
     world = _everyday(rng)
@@ -128,7 +124,7 @@ def _dialogue(rng: Random) -> Example:
 
 
 def _change(rng: Random) -> Example:
-    """A picture and what is to be different; the unchanged picture is among the candidates."""
+    """A picture and what must be different; the unchanged picture is among the candidates."""
     world = make_world(rng, 1)
     thing = world.things[0]
     kind = rng.choice(("color", "name", "scene", "count"))
@@ -178,15 +174,15 @@ def _encyclopedia(rng: Random) -> Example:
 
 
 def _fashion(rng: Random) -> Example:
-    """A garment on a plain wall, and how the wanted one differs."""
+    """A garment on a plain wall, and how the target differs."""
     name, color = rng.choice(_GARMENTS), rng.choice(COLOR_NAMES)
-    wanted_color, wanted_name = _other(color, COLOR_NAMES, rng), name
-    text = f"Is {wanted_color} instead of {color}."
+    target_color, target_name = _other(color, COLOR_NAMES, rng), name
+    text = f"Is {target_color} instead of {color}."
     if rng.random() < 0.4:
-        wanted_name = _other(name, _GARMENTS, rng)
-        text = f"Is {article(wanted_name)} {wanted_name} instead and is {wanted_color}."
+        target_name = _other(name, _GARMENTS, rng)
+        text = f"Is {article(target_name)} {target_name} instead and is {target_color}."
     before = Side("", Picture(_garment(name, color, rng)), f"{color} {name}")
-    after = Side("", Picture(_garment(wanted_name, wanted_color, rng)), f"{wanted_color} {wanted_name}")
+    after = Side("", Picture(_garment(target_name, target_color, rng)), f"{target_color} {target_name}")
     return Example(replace(before, text=text), after, (before,))
 
 
@@ -236,10 +232,10 @@ def _evidence(rng: Random) -> Example:
 MAKERS: dict[str, Maker] = {
     "VisDial": _dialogue,
     "CIRR": _change,
-    "VisualNews_t2i": _news_to_image,
-    "VisualNews_i2t": _news_to_caption,
-    "MSCOCO_t2i": _caption_to_image,
-    "MSCOCO_i2t": _image_to_caption,
+    "VisualNews_t2i": _to_image(_news_world, _news_caption),
+    "VisualNews_i2t": _to_caption(_news_world, _news_caption),
+    "MSCOCO_t2i": _to_image(_everyday, caption),
+    "MSCOCO_i2t": _to_caption(_everyday, caption),
     "NIGHTS": _similar,
     "WebQA": _encyclopedia,
     "FashionIQ": _fashion,
