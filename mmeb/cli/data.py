@@ -1,9 +1,11 @@
 """`mmeb data`: download, check or generate data."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
+from tabulate import tabulate
 
 from mmeb.errors import MmebError
 from mmeb.tasks import get_tasks
@@ -76,10 +78,6 @@ def download_command(
 @_JSON
 def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: str | None, as_json: bool) -> None:
     """Check evaluation data: every image is there. Exits with 1 where something is missing; downloads nothing."""
-    from dataclasses import asdict
-
-    from tabulate import tabulate
-
     from mmeb.data.checks.verify import verify
     from mmeb.data.source import open_source
 
@@ -129,10 +127,6 @@ def validate_command(
     as_json: bool,
 ) -> None:
     """Check training data: .jsonl or .parquet files, a folder, demo or hub. Exits with 1 where there are errors."""
-    from dataclasses import asdict
-
-    from tabulate import tabulate
-
     from mmeb.data.checks.validate import validate
     from mmeb.data.part import Part
     from mmeb.data.train.subsets import check_split, open_train_sources, select_subsets
@@ -195,10 +189,6 @@ def leakage_command(
     as_json: bool,
 ) -> None:
     """Check that no evaluation image is among the training images, by content. Exits with 1 where one is."""
-    from dataclasses import asdict
-
-    from tabulate import tabulate
-
     from mmeb.data.checks.leakage import Match, find_leakage
     from mmeb.data.source import open_source
     from mmeb.data.train.dataset import open_train

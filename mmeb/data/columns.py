@@ -42,14 +42,14 @@ def read_columns(path: Path, names: Collection[str]) -> Columns:
             return _read_jsonl(path, names)
         with pq.ParquetFile(path) as file:
             leaves = [file.schema.column(number) for number in range(len(file.schema))]
-            there = file.schema_arrow.names
+            there, n_rows = file.schema_arrow.names, file.metadata.num_rows
         # Strings that repeat are kept once and read as codes, which is twenty times faster.
-        words = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-        with pq.ParquetFile(path, read_dictionary=words) as file:
-            cells = {
-                name: _flat(file.read(columns=[name]).column(0).chunks, path, name) for name in names if name in there
-            }
-            return Columns(path, tuple(there), file.metadata.num_rows, cells)
+        strings = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        cells = {}
+        for name in (name for name in names if name in there):
+            column = pq.read_table(path, columns=[name], read_dictionary=strings).column(0)
+            cells[name] = _flat(column.chunks, path, name)
+        return Columns(path, tuple(there), n_rows, cells)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MmebError(f"The rows in {path} can't be read, the file is cut off or damaged: {error}") from error
 

@@ -13,10 +13,10 @@ R = TypeVar("R")
 _CHUNK = 64  # numbers that a process works on before it reports
 
 
-def in_chunks(
-    function: Callable[[range], R], count: int, workers: int | None, *, label: str, progress: bool
+def for_each(
+    function: Callable[[int], R], count: int, workers: int | None, *, label: str, progress: bool
 ) -> Iterator[R]:
-    """`function` of one range of numbers after another, up to `count`, in `workers` processes.
+    """`function` of one number after another, from 0 up to `count`, in `workers` processes.
 
     None is one process per core; 0 works in this one.
     """
@@ -24,8 +24,8 @@ def in_chunks(
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     with (
         tqdm(total=count, desc=label, unit="image", leave=False, disable=None if progress else True) as bar,
-        WorkerPool(function, workers, ahead=2) as pool,
+        WorkerPool[range, list[R]](lambda numbers: [function(number) for number in numbers], workers, ahead=2) as pool,
     ):
-        for numbers, result in zip(chunks, pool.map(chunks), strict=True):
-            bar.update(len(numbers))
-            yield result
+        for results in pool.map(chunks):
+            bar.update(len(results))
+            yield from results

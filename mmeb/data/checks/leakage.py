@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmeb.data.checks.chunks import in_chunks
+from mmeb.data.checks.chunks import for_each
 from mmeb.data.checks.signature import NEAR_BITS, Hash, Signature, distance, sign
 from mmeb.data.images.image import ImageRef
 from mmeb.data.part import Part, Source
@@ -68,30 +69,43 @@ def find_leakage(
     decode (None: one per core; 0: this one). Memory grows with the evaluation images only, by about 1 kB each.
     """
     named = [(task.name, path, image) for task in tasks for path, image in _task_images(task, source)]
-    signer = _Signer([image for *_, image in named])
-    signed: list[Signature | str] = []
-    for part in in_chunks(signer, len(named), workers, label="evaluation", progress=progress):
-        signed += part
-    found = [
+
+    def sign_evaluation(number: int) -> Signature | str:
+        return _try_to_sign(named[number][2])
+
+    signed = list(for_each(sign_evaluation, len(named), workers, label="evaluation", progress=progress))
+    readable = [
         (task, path, signature)
         for (task, path, _), signature in zip(named, signed, strict=True)
         if isinstance(signature, Signature)
     ]
     unreadable = [signature for signature in signed if isinstance(signature, str)]
-    known = _Known.of(found, exact=exact)
+    evaluation = _Evaluation.of(readable, exact=exact)
     leaks: list[Leak] = []
     count = 0
     for subset in train:
         paths = _paths(subset)
         if len(paths):
             subset.images.find(paths[0].as_py(), subset.name)  # opens the archive once for all processes
-        searcher = _Searcher(subset, paths, known)
-        for found_here, unread in in_chunks(searcher, len(paths), workers, label=subset.name, progress=progress):
-            leaks += found_here
-            unreadable += unread
+        search = partial(_search, subset, paths, evaluation)
+        for result in for_each(search, len(paths), workers, label=subset.name, progress=progress):
+            if isinstance(result, str):
+                unreadable.append(result)
+            else:
+                leaks += result
         count += len(paths)
-    images = {task.name: sum(name == task.name for name, _, _ in found) for task in tasks}
+    images = {task.name: sum(name == task.name for name, _, _ in readable) for task in tasks}
     return LeakageReport(images, count, tuple(sorted(leaks)), tuple(unreadable))
+
+
+def _search(subset: TrainSubset, paths: Any, evaluation: "_Evaluation", number: int) -> list[Leak] | str:
+    """The evaluation images that one image of a subset equals, or a sentence where it can't be read."""
+    path = paths[number].as_py()
+    signature = _try_to_sign(subset.images.find(path, subset.name))
+    if isinstance(signature, str):
+        return signature
+    matches = evaluation.matches(signature).items()
+    return [Leak(*evaluation.names[other], subset.name, path, match, bits) for other, (match, bits) in matches]
 
 
 def _task_images(task: Task, source: Source) -> list[tuple[str, ImageRef]]:
@@ -110,7 +124,7 @@ def _paths(subset: TrainSubset) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
+class _Evaluation:
     """The evaluation images by what they may share with a training image."""
 
     names: list[tuple[str, str]]  # task and path
@@ -121,7 +135,7 @@ class _Known:
     blocks: NDArray[np.uint8]  # (n, 16, 16, 3), theirs
 
     @classmethod
-    def of(cls, found: Sequence[tuple[str, str, Signature]], *, exact: bool) -> "_Known":
+    def of(cls, found: Sequence[tuple[str, str, Signature]], *, exact: bool) -> "_Evaluation":
         by_file, by_pixels = defaultdict(list), defaultdict(list)
         for number, (_, _, signature) in enumerate(found):
             by_file[signature.file].append(number)
@@ -153,39 +167,8 @@ class _Known:
         return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Signer:
-    """Signs a range of the evaluation images; a sentence stands for one that can't be read."""
-
-    images: Sequence[ImageRef]
-
-    def __call__(self, numbers: range) -> list[Signature | str]:
-        return [_try_to_sign(self.images[number]) for number in numbers]
-
-
-@dataclass(frozen=True, eq=False)
-class _Searcher:
-    """Looks for a range of a subset's images among the evaluation images."""
-
-    subset: TrainSubset
-    paths: Any
-    known: _Known
-
-    def __call__(self, numbers: range) -> tuple[list[Leak], list[str]]:
-        """The leaks, and sentences on what can't be read."""
-        leaks, unreadable = [], []
-        for number in numbers:
-            path = self.paths[number].as_py()
-            signature = _try_to_sign(self.subset.images.find(path, self.subset.name))
-            if isinstance(signature, str):
-                unreadable.append(signature)
-                continue
-            for other, (match, bits) in self.known.matches(signature).items():
-                leaks.append(Leak(*self.known.names[other], self.subset.name, path, match, bits))
-        return leaks, unreadable
-
-
 def _try_to_sign(image: ImageRef) -> Signature | str:
+    """The signature of an image, or a sentence where it can't be read."""
     try:
         return sign(image)
     except MmebError as error:

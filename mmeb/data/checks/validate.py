@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmeb.data.checks.chunks import in_chunks
+from mmeb.data.checks.chunks import for_each
 from mmeb.data.images.image import MissingImage
 from mmeb.data.images.store import ImageStore
 from mmeb.data.part import Part, Source
@@ -77,11 +77,14 @@ def validate(
     except MmebError as error:
         return Validation(name, errors=(Finding("the rows can't be used", 1, (str(error),)),))
     paths, first = _image_paths(rows)
-    opened = sorted(
-        range(len(paths)) if sample is None else Random(name).sample(range(len(paths)), min(sample, len(paths)))
-    )
-    checker = _ImageCheck(name, images, paths, first, frozenset(opened))
-    found = [pair for part in in_chunks(checker, len(paths), workers, label=name, progress=progress) for pair in part]
+    everything = range(len(paths))
+    decoded = frozenset(everything if sample is None else Random(name).sample(everything, min(sample, len(paths))))
+
+    def check(number: int) -> tuple[str, str] | None:
+        return _check_image(images, paths[number].as_py(), f"{name}, row {first[number]}", decode=number in decoded)
+
+    checked = for_each(check, len(paths), workers, label=name, progress=progress)
+    image_errors = [error for error in checked if error is not None]
     valid = np.flatnonzero((rows.query.counts > 0) & (rows.positive.counts > 0))
     usable = rows.take(valid)
     return Validation(
@@ -93,8 +96,8 @@ def validate(
         negatives=_extent(rows.negative.counts),
         targets=len(np.unique(usable.target_ids)),
         images=len(paths),
-        decoded=len(opened),
-        errors=tuple(_findings(_row_errors(rows), name)) + tuple(_image_findings(found)),
+        decoded=len(decoded),
+        errors=tuple(_findings(_row_errors(rows), name)) + tuple(_image_findings(image_errors)),
         notes=tuple(_findings(_row_notes(rows, usable), name)),
     )
 
@@ -194,37 +197,23 @@ def _image_paths(rows: TrainRows) -> tuple[Any, Rows]:
     return codes.dictionary, first
 
 
-@dataclass(frozen=True, eq=False)
-class _ImageCheck:
-    """Sentences on a range of images: (what is wrong, sentence)."""
-
-    name: str
-    images: ImageStore
-    paths: Any
-    rows: Rows
-    opened: frozenset[int]
-
-    def __call__(self, numbers: range) -> list[tuple[str, str]]:
-        found = []
-        for number in numbers:
-            path = self.paths[number].as_py()
-            try:
-                image = self.images.find(path, f"{self.name}, row {self.rows[number]}")
-            except MmebError as error:
-                found.append(("image paths that are refused", str(error)))
-                continue
-            try:
-                if isinstance(image, MissingImage) or number in self.opened:
-                    image.decode()
-            except MmebError as error:
-                kind = "images that are missing" if isinstance(image, MissingImage) else "images that can't be decoded"
-                found.append((kind, str(error)))
-        return found
+def _check_image(images: ImageStore, path: str, origin: str, *, decode: bool) -> tuple[str, str] | None:
+    """What is wrong with an image, and the sentence on it."""
+    kind = "image paths that are refused"
+    try:
+        image = images.find(path, origin)
+        is_missing = isinstance(image, MissingImage)
+        kind = "images that are missing" if is_missing else "images that can't be decoded"
+        if is_missing or decode:
+            image.decode()
+    except MmebError as error:
+        return kind, str(error)
+    return None
 
 
-def _image_findings(found: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+def _image_findings(errors: Iterable[tuple[str, str]]) -> Iterator[Finding]:
     sentences: dict[str, list[str]] = {}
-    for what, sentence in found:
+    for what, sentence in errors:
         sentences.setdefault(what, []).append(sentence.rstrip("."))
-    for what, all_of in sentences.items():
-        yield Finding(what, len(all_of), tuple(all_of[:_NAMED]))
+    for what, group in sentences.items():
+        yield Finding(what, len(group), tuple(group[:_NAMED]))

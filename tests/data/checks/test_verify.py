@@ -11,9 +11,9 @@ from mmeb.tasks import get_task
 _WEBQA = get_task("WebQA")
 
 
-def test_whole_data_is_whole(official: Path) -> None:
+def test_whole_data_is_complete(official: Path) -> None:
     report = verify(get_task("CIRR"), open_source(official), decode=True)
-    assert report.is_whole
+    assert report.is_complete
     assert (report.rows, report.candidates, report.images) == (20, (20, 20), 34)
 
 
@@ -22,7 +22,7 @@ def test_every_missing_image_is_listed(official: Path, change_row: Any, name: st
     change_row(official / "WebQA" / "test-00000-of-00001.parquet", 1, [name, "set0/lost.png"])
     report = verify(_WEBQA, open_source(official))
     assert set(report.missing) == {name, "set0/lost.png"}
-    assert not report.is_whole
+    assert not report.is_complete
 
 
 def test_a_broken_image_is_found_by_decoding(official: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_broken_image_is_found_by_decoding(official: Path) -> None:
     with zipfile.ZipFile(official / "images.zip", "w") as target:
         for name, content in members.items():
             target.writestr(name, content[:50] if name == "set0/im000.png" else content)
-    assert verify(_WEBQA, open_source(official)).is_whole
+    assert verify(_WEBQA, open_source(official)).is_complete
     (broken,) = verify(_WEBQA, open_source(official), decode=True).broken
     assert broken.endswith("images.zip/set0/im000.png")
 
