@@ -19,7 +19,8 @@ from benchmarks.support.checkpoints import GOLDEN
 from benchmarks.support.figures import json_option, show
 from benchmarks.support.mmeb_shape import ROWS, write_suite
 from mmeb.data.dataset import load_eval
-from mmeb.data.source import Source, open_source
+from mmeb.data.part import Source
+from mmeb.data.source import open_source
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.loading import load_model
 from mmeb.runtime.batching import BatchLimit, plan_batches
