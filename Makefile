@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/mmeb run --model demo --tasks all --data demo --output $(DEMO)
 	$(BIN)/mmeb leaderboard build --demo --results $(DEMO) --output $(DEMO)
 
-# The whole road with a small Qwen2-VL from random weights: train, score before and after, tabulate.
+# The full workflow with a small Qwen2-VL from random weights: train, score before and after, build a table.
 demo-train: install
 	rm -rf $(DEMO_TRAIN)
 	$(BIN)/mmeb train --recipe demo-vlm --data demo --output $(DEMO_TRAIN)/model
@@ -27,13 +27,13 @@ demo-train: install
 	$(BIN)/mmeb run --model $(DEMO_TRAIN)/model --tasks all --data demo --output $(DEMO_TRAIN)/results/after
 	$(BIN)/mmeb leaderboard build --demo --results $(DEMO_TRAIN)/results --output $(DEMO_TRAIN)
 
-# From scratch: the scores of an earlier run say nothing of this code.
+# Without reusing results: the scores of an earlier run say nothing about this code.
 check: install
 	$(BIN)/mmeb run --model demo --tasks all --data demo --output $(DEMO) --fresh
 	$(BIN)/mmeb check $(DEMO) --baseline leaderboard/demo-baseline.json
 
 test: lint types check install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.command import Outcome, mmeb, mmeb_process, python
 from support.hub import serve
 from support.paths import GOLDEN
 
@@ -30,24 +31,24 @@ def official(tmp_path: Path) -> Path:
     return folder
 
 
-def _mmeb(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mmeb", "data", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+def data(*arguments: str | Path, **environment: str) -> Outcome:
+    """`mmeb data ARGUMENTS`; in a process of its own where it needs an environment, which libraries read on import."""
+    return mmeb_process("data", *arguments, env=environment) if environment else mmeb("data", *arguments)
 
 
 def test_what_was_downloaded_is_verified_without_a_call(official: Path, tmp_path: Path) -> None:
     with serve({"datasets/TIGER-Lab/MMEB-eval": official}) as hub:
         home = {"HF_ENDPOINT": str(hub), "HF_HOME": str(tmp_path / "home")}
-        done = _mmeb("download", "--tasks", "CIRR,WebQA", "--json", **home)
-        assert done.returncode == 0, done.stderr
-        assert [Path(path).parts[-2] for path in json.loads(done.stdout)] == ["CIRR", "WebQA", _COMMIT]
-        assert _mmeb("verify", "--tasks", "CIRR,WebQA", "--decode", **home).returncode == 0
+        done = data("download", "--tasks", "CIRR,WebQA", "--json", **home)
+        assert done.code == 0, done.err
+        assert [Path(path).parts[-2] for path in json.loads(done.out)] == ["CIRR", "WebQA", _COMMIT]
+        assert data("verify", "--tasks", "CIRR,WebQA", "--decode", **home).code == 0
         hub.requests.clear()
-        assert _mmeb("verify", "--tasks", "CIRR", **home).returncode == 0
-        assert _mmeb("download", "--tasks", "CIRR", "--offline", **home).returncode == 0
-        assert _mmeb("download", "--tasks", "CIRR", **home, HF_HUB_OFFLINE="1").returncode == 0
-        missing = _mmeb("download", "--tasks", "GQA", "--offline", **home)
-        assert (missing.returncode, "local cache has no rows of GQA" in missing.stderr) == (2, True)
+        assert data("verify", "--tasks", "CIRR", **home).code == 0
+        assert data("download", "--tasks", "CIRR", "--offline", **home).code == 0
+        assert data("download", "--tasks", "CIRR", **home, HF_HUB_OFFLINE="1").code == 0
+        missing = data("download", "--tasks", "GQA", "--offline", **home)
+        assert (missing.code, "local cache has no rows of GQA" in missing.err) == (2, True)
         assert hub.requests == []
 
 
@@ -64,10 +65,10 @@ def test_verify_lists_what_is_missing_and_exits_with_1(official: Path) -> None:
     (official / "images.zip").unlink()
     shutil.copytree(GOLDEN / "images", official / "images")
     (official / "images" / "set0" / "im000.png").unlink()
-    done = _mmeb("verify", "--data", official, "--tasks", "WebQA,OK-VQA")
-    assert done.returncode == 1
-    assert "WebQA: set0/im000.png" in done.stdout
-    found = json.loads(_mmeb("verify", "--data", official, "--tasks", "WebQA", "--json").stdout)
+    done = data("verify", "--data", official, "--tasks", "WebQA,OK-VQA")
+    assert done.code == 1
+    assert "WebQA: set0/im000.png" in done.out
+    found = json.loads(data("verify", "--data", official, "--tasks", "WebQA", "--json").out)
     assert [(report["task"], report["missing"], report["is_whole"]) for report in found] == [
         ("WebQA", ["set0/im000.png"], False)
     ]
@@ -77,55 +78,55 @@ def test_verify_lists_what_is_missing_and_exits_with_1(official: Path) -> None:
 def test_a_hub_that_refuses_is_one_sentence_without_traceback(official: Path, tmp_path: Path, status: int) -> None:
     with serve({"datasets/TIGER-Lab/MMEB-eval": official}) as hub:
         hub.status["datasets/TIGER-Lab/MMEB-eval"] = status
-        done = _mmeb("download", "--tasks", "CIRR", HF_ENDPOINT=str(hub), HF_HOME=str(tmp_path / "home"))
-    assert done.returncode == 2
-    assert done.stderr.startswith("Error: The hub has no TIGER-Lab/MMEB-eval")
-    assert "Traceback" not in done.stderr
+        done = data("download", "--tasks", "CIRR", HF_ENDPOINT=str(hub), HF_HOME=str(tmp_path / "home"))
+    assert done.code == 2
+    assert done.err.startswith("Error: The hub has no TIGER-Lab/MMEB-eval")
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("variable", [{"ALL_PROXY": "socks5://127.0.0.1:9"}, {"ALL_PROXY": "socks://127.0.0.1:9"}])
 def test_a_proxy_that_the_client_cannot_use_is_one_sentence(tmp_path: Path, variable: dict[str, str]) -> None:
-    done = _mmeb(
+    done = data(
         "download", "--tasks", "CIRR", HF_HOME=str(tmp_path / "home"), HF_ENDPOINT="http://hub.invalid", **variable
     )
-    assert done.returncode == 2
-    assert done.stderr.startswith("Error: The hub's client fails for TIGER-Lab/MMEB-eval")
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert done.err.startswith("Error: The hub's client fails for TIGER-Lab/MMEB-eval")
+    assert "Traceback" not in done.err
 
 
 def test_the_demo_is_written_and_verified(tmp_path: Path) -> None:
-    assert _mmeb("demo", "--output", tmp_path / "demo").returncode == 0
-    done = _mmeb("verify", "--data", tmp_path / "demo")
-    assert done.returncode == 0, done.stdout
-    again = _mmeb("demo", "--output", tmp_path / "demo")
-    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    assert data("demo", "--output", tmp_path / "demo").code == 0
+    done = data("verify", "--data", tmp_path / "demo")
+    assert done.code == 0, done.out
+    again = data("demo", "--output", tmp_path / "demo")
+    assert (again.code, "is there already" in again.err) == (2, True)
 
 
 def test_the_help_imports_neither_torch_nor_the_hub() -> None:
     script = "import sys, mmeb.cli.data; print([name for name in sys.modules if name in ('torch', 'huggingface_hub')])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert python("-c", script).out == "[]\n"
 
 
 def test_training_data_is_downloaded_by_subset(tmp_path: Path) -> None:
     with serve({"datasets/TIGER-Lab/MMEB-train": demo_folder() / "MMEB-train"}) as hub:
         home = {"HF_ENDPOINT": str(hub), "HF_HOME": str(tmp_path / "home")}
-        done = _mmeb("download", "--train", "CIRR", "--json", **home)
-        assert done.returncode == 0, done.stderr
-        assert [Path(path).name for path in json.loads(done.stdout)] == ["original-00000-of-00001.parquet", "CIRR.zip"]
-        refused = _mmeb("download", "--train", "GQA", **home)
-        assert (refused.returncode, "GQA is out of distribution" in refused.stderr) == (2, True)
+        done = data("download", "--train", "CIRR", "--json", **home)
+        assert done.code == 0, done.err
+        assert [Path(path).name for path in json.loads(done.out)] == ["original-00000-of-00001.parquet", "CIRR.zip"]
+        refused = data("download", "--train", "GQA", **home)
+        assert (refused.code, "GQA is out of distribution" in refused.err) == (2, True)
 
 
 def test_custom_training_data_is_validated_and_findings_exit_with_1(tmp_path: Path) -> None:
     (tmp_path / "good.jsonl").write_text('{"qry": "a", "pos_text": "b"}\n{"qry": "c", "pos_text": "d"}\n')
     (tmp_path / "bad.jsonl").write_text('{"qry": "a", "pos_text": ""}\n{"qry": "c", "pos_text": "d"}\n')
-    good = _mmeb("validate", tmp_path / "good.jsonl")
-    assert good.returncode == 0, good.stderr
-    assert "good" in good.stdout
-    both = _mmeb("validate", tmp_path / "good.jsonl", tmp_path / "bad.jsonl")
-    assert both.returncode == 1
-    assert "bad: error: rows without a positive: 1 (bad, row 0)" in both.stdout
-    (report,) = json.loads(_mmeb("validate", tmp_path / "good.jsonl", "--json").stdout)
+    good = data("validate", tmp_path / "good.jsonl")
+    assert good.code == 0, good.err
+    assert "good" in good.out
+    both = data("validate", tmp_path / "good.jsonl", tmp_path / "bad.jsonl")
+    assert both.code == 1
+    assert "bad: error: rows without a positive: 1 (bad, row 0)" in both.out
+    (report,) = json.loads(data("validate", tmp_path / "good.jsonl", "--json").out)
     assert (report["name"], report["rows"], report["errors"]) == ("good", 2, [])
 
 
@@ -134,11 +135,11 @@ def test_leakage_names_the_pairs_and_exits_with_1(tmp_path: Path) -> None:
     (tmp_path / "copy.jpg").write_bytes(image)
     (tmp_path / "own.jsonl").write_text('{"qry": "", "qry_image_path": "copy.jpg", "pos_text": "a"}\n')
     options = ("--train", tmp_path / "own.jsonl", "--eval", "demo", "--tasks", "VOC2007")
-    done = _mmeb("leakage", *options, "--output", tmp_path / "leaks.jsonl")
-    assert done.returncode == 1, done.stderr
-    assert "VOC2007: VOC2007/00003.jpg and copy.jpg of own: bytes" in done.stdout
+    done = data("leakage", *options, "--output", tmp_path / "leaks.jsonl")
+    assert done.code == 1, done.err
+    assert "VOC2007: VOC2007/00003.jpg and copy.jpg of own: bytes" in done.out
     (leak,) = [json.loads(line) for line in (tmp_path / "leaks.jsonl").read_text().splitlines()]
     assert (leak["task"], leak["train_image"], leak["match"]) == ("VOC2007", "copy.jpg", "bytes")
     other = ("--train", "demo", "--subsets", "VOC2007", "--eval", "demo", "--tasks", "VOC2007", "--exact")
-    clean = _mmeb("leakage", *other)
-    assert clean.returncode == 0, clean.stderr
+    clean = data("leakage", *other)
+    assert clean.code == 0, clean.err

@@ -1,12 +1,11 @@
 """The command itself: quick to answer, complete in its help, machine-readable where it lists."""
 
 import json
-import subprocess
-import sys
 
 import click
 import pytest
 from click.testing import CliRunner
+from support.command import python
 
 from mmeb.cli.main import cli
 from mmeb.tasks import TASKS
@@ -33,8 +32,8 @@ def test_it_answers_without_importing_anything_heavy(arguments: list[str]) -> No
         f"heavy = [name for name in {HEAVY} if name in sys.modules]\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    done = python("-c", code, *arguments)
+    assert done.code == 0, done.err
 
 
 def test_models_are_listed_without_torch() -> None:
@@ -44,8 +43,8 @@ def test_models_are_listed_without_torch() -> None:
         "except SystemExit as end: assert end.code == 0, end.code\n"
         "assert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    done = python("-c", code)
+    assert done.code == 0, done.err
 
 
 def test_every_command_of_the_help_has_a_help_of_its_own() -> None:

@@ -1,13 +1,12 @@
 """`mmeb train` as a user types it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from support.command import mmeb
 from support.paths import GOLDEN
 
 from mmeb.cli.main import cli
@@ -23,18 +22,16 @@ def train(*arguments: Any) -> Result:
     return CliRunner().invoke(command, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
-def mmeb(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "mmeb", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_an_adapter_is_all_it_takes_and_the_result_is_scored_and_merged(tmp_path: Path) -> None:
+def test_an_adapter_is_all_it_takes_and_the_result_is_scored_and_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     lora = ("--adapter", "qwen2-vl", "--base", CKPT / "qwen2_vl", "--option", "image_resolution=low")
-    done = mmeb("train", *lora, *SMALL, "--workers", "0", "--option", "max_length=2048", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "language_model.layers.*.self_attn.q_proj x 2" in done.stdout
-    assert "parameters are trained" in done.stdout
-    assert "mmeb run --model runs/train/qwen2-vl" in done.stdout
+    done = mmeb("train", *lora, *SMALL, "--workers", "0", "--option", "max_length=2048")
+    assert done.code == 0, done.err
+    assert "language_model.layers.*.self_attn.q_proj x 2" in done.out
+    assert "parameters are trained" in done.out
+    assert "mmeb run --model runs/train/qwen2-vl" in done.out
     folder = str(tmp_path / "runs/train/qwen2-vl")
     score = ["run", "--model", folder, "--tasks", "VOC2007", "--data", "demo", "--limit", "2", "--workers", "0"]
     CliRunner().invoke(cli, [*score, "--output", str(tmp_path / "scores")], catch_exceptions=False)

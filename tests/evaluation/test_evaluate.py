@@ -1,9 +1,7 @@
 """A whole run on demo data: its folder, its resumption, and what it refuses."""
 
 import json
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support.hash_model import HashModel
-from support.paths import ROOT
+from torch import Tensor
 
 from mmeb.errors import MmebError
+from mmeb.evaluation.cache import VectorCache
 from mmeb.evaluation.evaluate import evaluate
+from mmeb.models.base import Batch
 from mmeb.results.ranks import metrics_from_ranks
 from mmeb.results.schema import RunResult
 from mmeb.results.store import RunFolder
@@ -111,28 +111,29 @@ def test_an_output_that_is_a_file_or_cannot_be_written_is_a_plain_error(tmp_path
         run(Path("/proc/mmeb"), tasks="VOC2007")
 
 
+class SlowModel(HashModel):
+    def embed(self, batch: Batch) -> Tensor:
+        time.sleep(0.05)
+        return super().embed(batch)
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 1.0])
-def test_a_run_killed_at_any_moment_ends_with_the_scores_of_an_unbroken_one(tmp_path: Path, seconds: float) -> None:
+def test_a_run_killed_at_any_moment_ends_with_the_scores_of_an_unbroken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
     run(tmp_path / "unbroken")
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import time; from support.hash_model import HashModel; from mmeb.evaluation import cache, evaluate\n"
-        "class Slow(HashModel):\n"
-        "    def embed(self, batch): time.sleep(0.05); return super().embed(batch)\n"
-        "cache.VectorCache.__init__.__kwdefaults__['seconds'] = 0\n"
-        "print('ready', flush=True)\n"
-        f"evaluate.evaluate(Slow(), {TASKS!r}, 'demo', sys.argv[2], workers=0)\n"
-    )
+    monkeypatch.setattr(VectorCache.__init__, "__kwdefaults__", {"seconds": 0})
     folder = tmp_path / "broken"
-    command = [sys.executable, "-c", code, str(ROOT / "tests"), str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        while not (folder / "run.json").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
+    process = multiprocessing.get_context("fork").Process(
+        target=evaluate, args=(SlowModel(), TASKS, "demo", folder), kwargs={"workers": 0}
+    )
+    process.start()
+    while not (folder / "run.json").exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.kill()
+    process.join()
     assert not (folder / "results.json").exists()
     run(folder)
     assert scores(folder) == scores(tmp_path / "unbroken")

@@ -1,11 +1,8 @@
 """Files from a hub or a folder, into memory that has room for them."""
 
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from support.command import python
 from support.hub import commit_of, serve
 from support.paths import GOLDEN
 
@@ -59,10 +57,9 @@ def load_elsewhere(hub: str, home: Path, calls: dict[str, Call]) -> dict[str, An
                 results[label] = str(error)
         print(json.dumps(results))
     """
-    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(home)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    done = python("-c", code, env={"HF_ENDPOINT": hub, "HF_HOME": home})
+    assert done.code == 0, done.err
+    results: dict[str, Any] = json.loads(done.out.splitlines()[-1])
     return results
 
 

@@ -1,15 +1,13 @@
 """VLM2Vec by its registered names: tiny checkpoints stand on a stand-in hub at the ids of the published ones."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.command import python
 from support.hub import commit_of, serve
 from support.official import write_official
 from support.paths import GOLDEN
@@ -39,13 +37,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     data = write_official(tmp_path_factory.mktemp("hub") / "eval", rows=4, candidates=5)
     checkpoints = {repository: GOLDEN / "ckpt" / name for repository, name in REPOSITORIES.items()}
     with serve({**checkpoints, "datasets/TIGER-Lab/MMEB-eval": data}) as hub:
-        yield {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path_factory.mktemp("home"))}
+        yield {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path_factory.mktemp("home"))}
 
 
 def call(environment: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = python(*arguments, env=environment)
+    assert done.code == 0, done.err
+    return done.out
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """Names of models and adapters, ours and other packages'."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.command import python
 from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
@@ -70,10 +68,9 @@ def other_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(code: str, path: Path | None = None) -> str:
-    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    done = python("-c", code, env={"PYTHONPATH": path} if path else None)
+    assert done.code == 0, done.err
+    return done.out.strip()
 
 
 def test_every_registered_model_has_an_adapter_and_a_name_of_its_own() -> None:

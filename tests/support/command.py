@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +32,14 @@ def mmeb(*arguments: Any) -> Outcome:
     return Outcome(int(exited.value.code or 0), out.getvalue(), err.getvalue())
 
 
-def python(*arguments: Any, cwd: Path | None = None, timeout: float = 300, **environment: Any) -> Outcome:
-    """`python ARGUMENTS` in a process of its own; `environment` is set beside what this process has."""
+def python(*arguments: Any, cwd: Path | None = None, env: Mapping[str, Any] | None = None) -> Outcome:
+    """`python ARGUMENTS` in a process of its own; the variables of `env` are set beside those of this process."""
     command = [sys.executable, *map(str, arguments)]
-    variables = os.environ | {name: str(value) for name, value in environment.items()}
-    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
+    variables = os.environ | {name: str(value) for name, value in (env or {}).items()}
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def mmeb_process(*arguments: Any, cwd: Path | None = None, **environment: Any) -> Outcome:
+def mmeb_process(*arguments: Any, cwd: Path | None = None, env: Mapping[str, Any] | None = None) -> Outcome:
     """`mmeb ARGUMENTS` in a process of its own."""
-    return python("-m", "mmeb", *arguments, cwd=cwd, **environment)
+    return python("-m", "mmeb", *arguments, cwd=cwd, env=env)
