@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from mmeb.errors import MmebError
 
 Numbers = NDArray[np.int64]
-Cells = tuple[Any, Numbers]  # pyarrow.LargeStringArray (n_elements,), and (n_rows,) how many each row has
+Elements = tuple[Any, Numbers]  # pyarrow.LargeStringArray (n_elements,), and (n_rows,) how many each row has
+
+_NONE = pa.array([], pa.large_string())
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Columns:
     path: Path
     names: tuple[str, ...]
     n_rows: int
-    cells: Mapping[str, Cells]
+    cells: Mapping[str, Elements]
 
 
 def read_columns(path: Path, names: Collection[str]) -> Columns:
@@ -54,13 +56,12 @@ def read_columns(path: Path, names: Collection[str]) -> Columns:
         raise MmebError(f"The rows in {path} can't be read, the file is cut off or damaged: {error}") from error
 
 
-def join(files: Sequence[Columns], name: str) -> Cells:
+def join(files: Sequence[Columns], name: str) -> Elements:
     """A column of several files as one; rows of files that lack it have none."""
-    parts = [file.cells.get(name, (pa.array([], pa.large_string()), np.zeros(file.n_rows, np.int64))) for file in files]
-    return pa.concat_arrays([elements for elements, _ in parts]), np.concatenate([counts for _, counts in parts])
+    return _concatenated([file.cells.get(name, (_NONE, np.zeros(file.n_rows, np.int64))) for file in files])
 
 
-def spread(cells: Cells, counts: Numbers) -> Any:
+def spread(cells: Elements, counts: Numbers) -> Any:
     """A row's elements up to another count: a lone one repeated, none as empty strings."""
     elements, lengths = cells
     if np.array_equal(lengths, counts):
@@ -81,8 +82,8 @@ def within(counts: Numbers) -> Numbers:
     return np.arange(int(counts.sum())) - np.repeat(ends - counts, counts)
 
 
-def _flat(chunks: Iterable[pa.Array], path: Path, name: str) -> Cells:
-    parts = [(pa.array([], pa.large_string()), np.zeros(0, np.int64))]
+def _flat(chunks: Iterable[pa.Array], path: Path, name: str) -> Elements:
+    parts = []
     try:
         for chunk in chunks:
             if pa.types.is_nested(chunk.type):
@@ -91,10 +92,18 @@ def _flat(chunks: Iterable[pa.Array], path: Path, name: str) -> Cells:
             else:
                 words = chunk.cast(pa.large_string()).fill_null("")
                 filled = pc.not_equal(words, "")
-                parts.append((words.filter(filled), filled.to_numpy(zero_copy_only=False).astype(np.int64)))
+                counts = filled.to_numpy(zero_copy_only=False).astype(np.int64)
+                parts.append((words if counts.all() else words.filter(filled), counts))
     except pa.ArrowException as error:
         raise MmebError(f"{path}: the column {name} does not hold strings, or lists of them: {error}") from None
-    return pa.concat_arrays([elements for elements, _ in parts]), np.concatenate([counts for _, counts in parts])
+    return _concatenated(parts)
+
+
+def _concatenated(parts: Sequence[Elements]) -> Elements:
+    if len(parts) == 1:
+        return parts[0]  # a copy would double the memory
+    elements = pa.concat_arrays([_NONE, *(elements for elements, _ in parts)])
+    return elements, np.concatenate([np.zeros(0, np.int64), *(counts for _, counts in parts)])
 
 
 def _read_jsonl(path: Path, names: Collection[str]) -> Columns:

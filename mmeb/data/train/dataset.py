@@ -124,7 +124,8 @@ def _open(part: Part, source: Source, limit: int | None, seed: int, skip_bad_row
     skipped = len(rows) - len(kept)
     if limit is not None and limit < len(kept):
         kept = kept[sorted(Random(f"{seed}/{name}").sample(range(len(kept)), limit))]
-    rows = rows.take(kept)
+    if len(kept) < len(rows):
+        rows = rows.take(kept)
     images = source.images(part)
     _check_images(rows, images, name)
     return TrainSubset(name, rows, images, source.describe(), instructions(name), skipped)
