@@ -1,4 +1,4 @@
-"""One's own training rows, JSONL or parquet."""
+"""Custom training rows, JSONL or parquet."""
 
 import json
 from pathlib import Path
