@@ -52,9 +52,9 @@ class ArchiveImage(ImageRef):
 
 @dataclass(frozen=True, eq=False)
 class TarImage(ArchiveImage):
-    """An image in an uncompressed tar; a `sparse` one is stored without its holes."""
+    """An image in an uncompressed tar. Of a sparse member only the `pieces` (start, bytes) are stored."""
 
-    sparse: bool = False
+    pieces: tuple[tuple[int, int], ...] | None = None
 
     def stamp(self) -> str:
         return f"{self.archive.stat().st_mtime_ns}:{self.length}"
@@ -66,10 +66,14 @@ class TarImage(ArchiveImage):
         return self._first(min(self.length, HEAD_BYTES))
 
     def _first(self, count: int) -> bytes:
-        if self.sparse:
-            raise self._damaged("it is stored as a sparse file: unpack the archive and name the folder")
         with self._open() as file:
-            return self._bytes(file, self.offset, count)
+            if self.pieces is None:
+                return self._bytes(file, self.offset, count)
+            content, offset = bytearray(self.length), self.offset
+            for start, size in self.pieces:
+                content[start : start + size] = self._bytes(file, offset, size)
+                offset += size
+            return bytes(content[:count])
 
 
 @dataclass(frozen=True, eq=False)

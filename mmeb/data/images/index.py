@@ -28,10 +28,11 @@ _PLACE = np.dtype(
         ("length", "<i8"),
         ("crc", "<u4"),
         ("method", "<u2"),
-        ("special", "?"),  # encrypted in a zip, sparse in a tar
+        ("encrypted", "?"),
     ]
 )
 _Place = tuple[int, int, int, int, int, bool]
+_Sparse = dict[int, tuple[tuple[int, int], ...]]  # the pieces of sparse members, by offset
 _LINKS = 8  # how long a chain of links may be
 
 
@@ -88,19 +89,20 @@ class Archive:
 
     def _image(self, row: int, origin: str) -> ArchiveImage:
         index = self._index
-        offset, stored, length, crc, method, special = index.places[row].item()
+        offset, stored, length, crc, method, encrypted = index.places[row].item()
         shared = (index.archive, index.name(row), offset, stored, length, origin)
         if index.archive.suffix == ".zip":
-            return ZipImage(*shared, method=method, crc=crc, encrypted=special)
-        return TarImage(*shared, sparse=special)
+            return ZipImage(*shared, method=method, crc=crc, encrypted=encrypted)
+        return TarImage(*shared, pieces=index.sparse.get(offset))
 
     @cached_property
     def _index(self) -> "_Index":
         try:
             if self.path.suffix == ".zip":
-                return _Index.of(self.path, _zip_members(self.path))
+                return _Index.of(self.path, _zip_members(self.path), {})
             plain = plain_tar(self.path)
-            return _Index.of(plain, _tar_members(plain).items())
+            sparse: _Sparse = {}
+            return _Index.of(plain, _tar_members(plain, sparse).items(), sparse)
         except (zipfile.BadZipFile, tarfile.TarError) as error:
             raise damaged_archive(self.path, error) from None
         except OSError as error:
@@ -115,9 +117,10 @@ class _Index:
     names: Any  # pyarrow.LargeBinaryArray (n,)
     keys: NDArray[np.int64]  # (n,)
     places: Any  # (n,) of _PLACE
+    sparse: _Sparse
 
     @classmethod
-    def of(cls, archive: Path, members: Iterable[tuple[str, _Place]]) -> "_Index":
+    def of(cls, archive: Path, members: Iterable[tuple[str, _Place]], sparse: _Sparse) -> "_Index":
         names: list[str] = []
 
         def named() -> Iterator[_Place]:
@@ -130,7 +133,7 @@ class _Index:
         keys = np.fromiter((_key(canonical(name)) for name in names), np.int64, len(names))
         order = np.argsort(keys, kind="stable")
         encoded = pa.array((name.encode("utf-8", "surrogatepass") for name in names), pa.large_binary())
-        return cls(archive, encoded.take(order), keys[order], places[order])
+        return cls(archive, encoded.take(order), keys[order], places[order], sparse)
 
     def name(self, row: int) -> str:
         name: str = self.names[row].as_py().decode("utf-8", "surrogatepass")
@@ -149,7 +152,8 @@ def _zip_members(path: Path) -> Iterator[tuple[str, _Place]]:
                 yield info.filename, (*place, bool(info.flag_bits & 1))
 
 
-def _tar_members(path: Path) -> dict[str, _Place]:
+def _tar_members(path: Path, sparse: _Sparse) -> dict[str, _Place]:
+    """Where the members lie; the pieces of sparse ones are added to `sparse`."""
     members: dict[str, _Place | str] = {}  # a link is the name that it stands for
     with tarfile.open(path, "r:") as archive:
         while (info := archive.next()) is not None:
@@ -159,7 +163,10 @@ def _tar_members(path: Path) -> dict[str, _Place]:
             elif info.issym():
                 members[info.name] = posixpath.normpath(posixpath.join(posixpath.dirname(info.name), info.linkname))
             elif info.isfile():
-                members[info.name] = (info.offset_data, info.size, info.size, 0, 0, info.issparse())
+                members[info.name] = (info.offset_data, info.size, info.size, 0, 0, False)
+                if info.issparse():
+                    pieces: Any = info.sparse  # typeshed has the raw header's type
+                    sparse[info.offset_data] = tuple(pieces)
     return {name: place for name, member in members.items() if (place := _followed(member, members)) is not None}
 
 
