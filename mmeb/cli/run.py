@@ -56,39 +56,40 @@ def command(
     """
     from mmeb.tasks import get_tasks
 
-    chosen = get_tasks(tasks)
+    selected_tasks = get_tasks(tasks)
     options = parse_options(option)
     if dry_run:
         from mmeb.cli.dry_run import describe
 
-        click.echo(describe(model, adapter, chosen, data, revision, offline, output))
+        click.echo(describe(model, adapter, selected_tasks, data, revision, offline, output))
         return
 
     from mmeb.evaluation.evaluate import default_output, evaluate
     from mmeb.models.loading import load_model
     from mmeb.results.store import RunFolder
     from mmeb.results.summary import run_table
-    from mmeb.runtime.processes import first_alone_speaks, joined, own_device
+    from mmeb.runtime.processes import joined, main_process_speaks, own_device
 
     folder = RunFolder(output or default_output(model))
-    with joined() as processes, first_alone_speaks(processes):
-        own = processes.together(lambda: own_device(processes, device, device_map))
-        recorded = None if fresh else processes.on_first(lambda: folder.recorded_model_revision(model))
-        loaded = processes.once_per_node(
-            lambda: load_model(
+    with joined() as processes, main_process_speaks(processes), processes.failing_together():
+        if processes.is_main and not fresh:
+            model_revision = model_revision or folder.recorded_model_revision(model)
+        model_revision = processes.broadcast(model_revision)
+        own = own_device(processes, device, device_map)
+        with processes.local_main_first():
+            loaded = load_model(
                 model,
                 adapter=adapter,
                 device=own,
                 device_map=device_map,
                 dtype=dtype,
                 options=options,
-                revision=model_revision or recorded,
+                revision=model_revision,
                 offline=offline,
             )
-        )
         result = evaluate(
             loaded,
-            chosen,
+            selected_tasks,
             data,
             folder.path,
             revision=revision,

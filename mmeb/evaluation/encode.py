@@ -1,10 +1,11 @@
-"""Items in, unit vectors out: batches of one kind, prepared in workers while the model runs."""
+"""Items in, unit vectors out: batches of one group, preprocessed in workers while the model runs."""
 
 import gc
 import time
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from collections.abc import Generator, Hashable, Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import NoReturn, Self
 
 import numpy as np
@@ -15,25 +16,25 @@ from tqdm import tqdm
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.evaluation.cache import VectorCache, item_key
-from mmeb.evaluation.forward import Embedded, Preparation, Prepared, embed_batches
+from mmeb.evaluation.forward import Embedded, Prepared, embed_batches, prepare
 from mmeb.models.base import EmbeddingModel
 from mmeb.runtime.batching import BatchLimit, plan_batches
-from mmeb.runtime.budget import Budget, CudaMeter, Meter
-from mmeb.runtime.processes import Processes, is_shared_out
+from mmeb.runtime.memory import CudaMeter, MemoryBudget, MemoryMeter
+from mmeb.runtime.processes import Processes, is_sharded, lockstep_share
 from mmeb.runtime.signals import StoppedError, StopRequest
 from mmeb.runtime.workers import WorkerDiedError, WorkerPool, default_workers
 
-_Vectors = NDArray[np.float32]
+Vectors = NDArray[np.float32]
+Indices = NDArray[np.intp]
 
-_SAVED = "What is encoded is saved, the same command again goes on from there."
-_STOPPED = "Stopped on request: what is encoded is saved, and the same command again goes on from there."
+_SAVED = "What is encoded is saved, and the same command again goes on from there."
 
 
 @dataclass
 class EncodeStatistics:
     """What encoding took: seconds by part (preprocessing summed over workers), items, tokens.
 
-    All but `seconds_total` is summed over the processes that share the work.
+    All but `seconds_total`, `items` and `reused` is summed over the processes that share the work.
     """
 
     seconds_preprocess: float = 0.0
@@ -47,48 +48,81 @@ class EncodeStatistics:
     batches: int = 0
 
     def add(self, embedded: Embedded) -> None:
-        """Count a batch in; one that did not fit has taken time alone."""
+        """Count a batch; of one that did not fit only the time."""
         self.seconds_preprocess += embedded.prepared.seconds
         self.seconds_forward += embedded.seconds
-        if embedded.vectors is None:
-            return
-        batch = embedded.prepared.batch
-        self.tokens += batch.tokens
-        self.padding += batch.padding
-        self.truncated += batch.truncated
-        self.batches += 1
+        if embedded.vectors is not None:
+            batch = embedded.prepared.batch
+            self.tokens += batch.tokens
+            self.padding += batch.padding
+            self.truncated += batch.truncated
+            self.batches += 1
+
+    @classmethod
+    def total(cls, parts: Sequence[Self]) -> Self:
+        """The sum, field by field."""
+        return cls(**{each.name: sum(getattr(part, each.name) for part in parts) for each in fields(cls)})
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Workload:
+    """Distinct items with their costs (n,) and groups; those that another task has encoded have neither."""
+
+    items: list[Item]
+    costs: NDArray[np.int64]
+    groups: dict[np.intp, Hashable]
+
+    def group(self, batch: Indices) -> Hashable:
+        return self.groups[batch[0]]
+
+    def tokens(self, batch: Indices) -> int:
+        """With padding."""
+        return int(self.costs[batch].max()) * len(batch)
+
+    def plan(self, indices: Indices, limit: BatchLimit) -> list[Indices]:
+        """Batches of these items."""
+        batches = plan_batches(self.costs[indices], [self.groups[index] for index in indices], limit)
+        return [indices[batch] for batch in batches]
+
+    def halved(self, batch: Indices, limit: BatchLimit) -> BatchLimit:
+        """The limit that halves a batch that does not fit. Raises MmebError where it is a single item."""
+        if len(batch) == 1:
+            prompt = self.items[batch[0]].prompt[:100]
+            raise MmebError(f"There is not enough memory on the device for one item: {prompt!r}.")
+        return limit.halved(self.costs[batch])
+
+
 class Encoder:
-    """Encodes many lists of items with one model, remembering what batch size fits and what was encoded already.
+    """Encodes lists of items with one model; remembers which batch size fits and what is encoded already.
 
-    Its workers live until it is closed. With several `processes` each calls it with the same items, encodes its share,
-    and gets the vectors of all.
+    Its workers live until it is closed. With several `processes` each calls it with the same items, encodes a part of
+    them, and gets the vectors of all.
     """
 
-    model: EmbeddingModel
-    batch_size: int | str = "auto"
-    workers: int | None = None
-    progress: bool = True
-    cache: VectorCache | None = None
-    processes: Processes = field(default_factory=Processes)
-    stop: StopRequest = field(default_factory=StopRequest)
-    meter: Meter | None = None
-    _budget: Budget = field(init=False)
-    _in_rounds: bool = field(init=False)
-    _pool: WorkerPool[tuple[int, Sequence[Item]], Prepared] = field(init=False)
-
-    def __post_init__(self) -> None:
-        device = self.model.device.type
-        most = BatchLimit.parse(self.batch_size, device)
-        self._budget = Budget(most, CudaMeter(self.model.device) if device == "cuda" else self.meter)
-        if self.workers is not None and self.workers < 0:
-            raise MmebError(f"The number of workers is to be 0 or more, not {self.workers}.")
-        default = default_workers(device, self.processes.local_size)
-        self._in_rounds = self.processes.size > 1 and is_shared_out(self.model.module)
-        workers = default if self.workers is None else self.workers
-        self._pool = WorkerPool(Preparation(self.model), workers)
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        batch_size: int | str = "auto",
+        workers: int | None = None,
+        progress: bool = True,
+        cache: VectorCache | None = None,
+        processes: Processes | None = None,
+        stop: StopRequest | None = None,
+        meter: MemoryMeter | None = None,
+    ) -> None:
+        if workers is not None and workers < 0:
+            raise MmebError(f"The number of workers must be 0 or more, not {workers}.")
+        device = model.device.type
+        self.model = model
+        self.processes = processes or Processes()
+        self._cache = cache
+        self._stop = stop or StopRequest()
+        self._progress = progress and self.processes.is_main
+        self._lockstep = self.processes.size > 1 and is_sharded(model.module)
+        limit = BatchLimit.parse(batch_size, device)
+        self._budget = MemoryBudget(limit, CudaMeter(model.device) if device == "cuda" else meter)
+        workers = default_workers(device, self.processes.local_size) if workers is None else workers
+        self._pool: WorkerPool[tuple[int, Sequence[Item]], Prepared] = WorkerPool(partial(prepare, model), workers)
 
     def __enter__(self) -> Self:
         return self
@@ -96,161 +130,132 @@ class Encoder:
     def __exit__(self, *error: object) -> None:
         self._pool.close()
 
-    def __call__(self, items: Sequence[Item], label: str = "items") -> tuple[_Vectors, EncodeStatistics]:
+    def __call__(self, items: Sequence[Item], label: str = "items") -> tuple[Vectors, EncodeStatistics]:
         """Encode items, each once though it may occur often.
 
         Returns float32 unit vectors (n, dim) in the order of `items`, and what it took. Raises MmebError for an image
-        that can't be read, where a single item does not fit into memory, and StoppedError where `stop` is made; what
-        is encoded by then is in the cache.
+        that can't be read and where a single item does not fit into memory, StoppedError where a stop is requested;
+        what is encoded by then is in the cache.
         """
         started = time.perf_counter()
         keys = [item_key(item) for item in items]
-        by_key = dict(zip(keys, items, strict=True))
-        vectors = np.empty((len(by_key), self.model.dim), dtype=np.float32)
-        statistics = EncodeStatistics()
-        if self.cache is not None:
-            self.cache.begin(label)
+        distinct = dict(zip(keys, items, strict=True))
         try:
-            reused = self._encode_unique(list(by_key.values()), list(by_key), vectors, statistics, label)
+            with self.processes.failing_together():
+                vectors, statistics = self._encode(list(distinct.values()), list(distinct), label)
         except BaseException:
-            if self.cache is not None:
-                self.cache.flush()
+            if self._cache is not None:
+                self._cache.flush()
             raise
-        statistics = _total(self.processes.gather(statistics))
-        statistics.items, statistics.reused = len(by_key), reused
         statistics.seconds_total = time.perf_counter() - started
-        if len(by_key) == len(items):
+        if len(distinct) == len(items):
             return vectors, statistics
-        row = {key: position for position, key in enumerate(by_key)}
+        row = {key: position for position, key in enumerate(distinct)}
         return vectors[[row[key] for key in keys]], statistics
 
-    def _encode_unique(
-        self, items: list[Item], keys: list[bytes], vectors: _Vectors, statistics: EncodeStatistics, label: str
-    ) -> int:
-        """Fill `vectors`; returns how many were in the cache."""
-        cache, processes = self.cache, self.processes
-        elsewhere, here = np.zeros((2, len(items)), dtype=np.bool_)
-        if cache is not None:
-            elsewhere, here = processes.on_first(lambda: cache.load(keys, vectors))
-        known = elsewhere | here
-        held = known & (processes.rank == 0)  # the rows whose vectors are in this process
-        new = np.flatnonzero(~elsewhere)
-        costs, groups = self._sizes(items, new)
-
-        def keep(indices: NDArray[np.intp], embedded: _Vectors) -> None:
-            vectors[indices] = embedded
-            held[indices] = True
-            if cache is not None:
-                cache.add([keys[index] for index in indices], embedded)
-
-        done = known.copy()
+    def _encode(self, items: list[Item], keys: list[bytes], label: str) -> tuple[Vectors, EncodeStatistics]:
+        vectors = np.empty((len(items), self.model.dim), dtype=np.float32)
+        elsewhere, here = self._load_cached(keys, vectors, label)
+        done = elsewhere | here
+        present = done & self.processes.is_main  # whose vectors are in this process
+        reused = int(done.sum())
         # What this task encoded before a break is planned too: a resumed run forms the batches of an unbroken one.
-        planned = new
-        shown = self.progress and processes.rank == 0
-        with tqdm(total=len(items), desc=label, unit="item", leave=False, disable=None if shown else True) as bar:
+        new = planned = np.flatnonzero(~elsewhere)
+        workload = self._measure(items, new)
+        statistics = EncodeStatistics()
+        shown = None if self._progress else True
+        with tqdm(total=len(items), desc=label, unit="item", leave=False, disable=shown) as bar:
             while not done.all():
                 bar.update(int(done.sum()) - bar.n)
-                chosen = plan_batches(costs[planned], [groups[index] for index in planned], self._budget.limit)
-                plan = [
-                    _Planned(batch, groups[batch[0]], costs[batch], items)
-                    for batch in (planned[batch] for batch in chosen)
-                    if not done[batch].all()
-                ]
-                if unmeasured := self._budget.unmeasured(batch.group for batch in plan):
-                    first = {batch.group: batch for batch in reversed(plan)}
-                    plan = [batch for group, batch in first.items() if group in unmeasured]
-                self._run(plan, keep, statistics, bar)
-                done |= np.logical_or.reduce(processes.gather(held))
+                plan = [batch for batch in workload.plan(planned, self._budget.limit) if not done[batch].all()]
+                plan = self._unmeasured_first(workload, plan)
+                with closing(self._embed(workload, plan, statistics, bar)) as embedded_batches:
+                    for batch, embedded in embedded_batches:
+                        vectors[batch] = embedded
+                        present[batch] = True
+                        if self._cache is not None:
+                            self._cache.add([keys[index] for index in batch], embedded)
+                done |= np.logical_or.reduce(self.processes.gather(present))
                 planned = np.flatnonzero(~done)
-        processes.complete(vectors, held)
-        if cache is not None:
-            processes.on_first(lambda: cache.finish([keys[index] for index in new], vectors[new]))
-        return int(known.sum())
+        self.processes.complete(vectors, present)
+        if self._cache is not None and self.processes.is_main:
+            self._cache.finish([keys[index] for index in new], vectors[new])
+        statistics = EncodeStatistics.total(self.processes.gather(statistics))
+        statistics.items, statistics.reused = len(items), reused
+        return vectors, statistics
 
-    def _sizes(self, items: list[Item], chosen: NDArray[np.intp]) -> tuple[NDArray[np.int64], dict[np.intp, Hashable]]:
-        """Costs (n,) and groups by position, of the chosen items alone; each process looks at some of them."""
+    def _load_cached(
+        self, keys: list[bytes], vectors: Vectors, label: str
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Fill in known vectors in the main process; the masks (n,) of what other tasks and this one have encoded."""
+        elsewhere, here = np.zeros((2, len(keys)), dtype=np.bool_)
+        if self._cache is not None:
+            self._cache.begin(label)
+            if self.processes.is_main:
+                elsewhere, here = self._cache.load(keys, vectors)
+        return self.processes.broadcast((elsewhere, here))
+
+    def _measure(self, items: list[Item], new: Indices) -> _Workload:
+        """Costs and groups of the new items; each process looks at some of them."""
         rank, size = self.processes.rank, self.processes.size
-        mine = self.processes.together(
-            lambda: [(self.model.cost(items[index]), self.model.group(items[index])) for index in chosen[rank::size]]
-        )
+        measured = [(self.model.cost(items[index]), self.model.group(items[index])) for index in new[rank::size]]
         costs = np.zeros(len(items), dtype=np.int64)
         groups: dict[np.intp, Hashable] = {}
-        for other, part in enumerate(self.processes.gather(mine)):
-            positions = chosen[other::size]
-            costs[positions] = [cost for cost, _ in part]
-            groups.update(zip(positions, (group for _, group in part), strict=True))
-        return costs, groups
+        for other, part in enumerate(self.processes.gather(measured)):
+            indices = new[other::size]
+            costs[indices] = [cost for cost, _ in part]
+            groups.update(zip(indices, (group for _, group in part), strict=True))
+        return _Workload(items, costs, groups)
 
-    def _run(
-        self,
-        plan: list["_Planned"],
-        keep: Callable[[NDArray[np.intp], _Vectors], None],
-        statistics: EncodeStatistics,
-        bar: "tqdm[NoReturn]",
-    ) -> None:
-        """Encode the batches of a plan that fall to this process, and hand their indices and vectors to `keep`.
+    def _unmeasured_first(self, workload: _Workload, plan: list[Indices]) -> list[Indices]:
+        """The first batch of each group whose memory was not measured yet, else the full plan."""
+        first = {workload.group(batch): batch for batch in reversed(plan)}
+        unmeasured = self._budget.unmeasured(first)
+        return [batch for group, batch in first.items() if group in unmeasured] or plan
+
+    def _embed(
+        self, workload: _Workload, plan: list[Indices], statistics: EncodeStatistics, bar: "tqdm[NoReturn]"
+    ) -> Generator[tuple[Indices, Vectors], None, None]:
+        """The batches of a plan that this process encodes, with their vectors.
 
         Ends early, with a smaller limit for the next plan, where a batch does not fit in one of the processes.
         """
-        groups = [batch.group for batch in plan] if self._in_rounds else None
-        deal = self.processes.deal([batch.tokens for batch in plan], groups)
-        work = ((number, plan[number].chosen()) for number in deal)
-        smaller, error = None, None
+        numbers: Iterable[int]
+        numbers = queue = self.processes.share(len(plan))
+        if self._lockstep:
+            groups = [workload.group(batch) for batch in plan]
+            numbers = lockstep_share(groups, self.processes.rank, self.processes.size)
+        work = ((number, [workload.items[index] for index in plan[number]]) for number in numbers)
+        smaller = None
         try:
-            prepared = self._pool.map(work, ordered=self._in_rounds)
+            prepared = self._pool.map(work, ordered=self._lockstep)
             for embedded in embed_batches(self.model, prepared, self._budget.meter):
                 batch = plan[embedded.prepared.number]
                 statistics.add(embedded)
                 if embedded.vectors is None:
-                    smaller = batch.smaller(self._budget.limit)
-                    deal.stop()
+                    smaller = workload.halved(batch, self._budget.limit)
+                    queue.stop()
                     break
-                self._budget.measured(batch.group, batch.tokens, embedded.peak)
-                keep(batch.indices, embedded.vectors)
-                bar.update(deal.report(len(batch.indices)) - bar.n)
-                if (self.stop.made or deal.stopped) and not self._in_rounds:
+                self._budget.record(workload.group(batch), workload.tokens(batch), embedded.peak)
+                yield batch, embedded.vectors.numpy()
+                bar.update(queue.report(len(batch)) - bar.n)
+                if (self._stop.made or queue.is_stopped) and not self._lockstep:
                     break
-            if self.stop.made:
-                raise StoppedError(_STOPPED)
-        except Exception as raised:
-            if isinstance(raised, WorkerDiedError):
-                raised = WorkerDiedError(f"{raised} {_SAVED}")
-            if self._in_rounds:
-                raise  # the others wait for this process in the middle of the model: it must not wait for them
-            error = raised
-            with suppress(MmebError):  # the others may be gone
-                deal.stop()
-        self.processes.agree(error)
+        except BaseException as error:
+            if self._lockstep:
+                self.processes.fail_alone()  # the others wait in the middle of the model
+            with suppress(MmebError):  # the others are gone
+                queue.stop()
+            if isinstance(error, WorkerDiedError):
+                raise WorkerDiedError(f"{error} {_SAVED}") from None
+            raise
+        if self._stop.made:
+            queue.stop()
+            raise StoppedError(f"Stopped on request. {_SAVED}")
         if smaller is not None and torch.cuda.is_available():
             gc.collect()
             torch.cuda.empty_cache()
-        self._budget.settle(self.processes, smaller)
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """A batch of one group: where its items stand among all `items`, and their costs (n,)."""
-
-    indices: NDArray[np.intp]
-    group: Hashable
-    costs: NDArray[np.int64]
-    items: Sequence[Item]
-
-    @property
-    def tokens(self) -> int:
-        """With padding."""
-        return int(self.costs.max()) * len(self.indices)
-
-    def chosen(self) -> list[Item]:
-        return [self.items[index] for index in self.indices]
-
-    def smaller(self, limit: BatchLimit) -> BatchLimit:
-        """The limit that halves this batch, which does not fit. Raises MmebError where it is a single item."""
-        if len(self.indices) == 1:
-            raise MmebError(
-                f"There is not enough memory on the device for one item: {self.chosen()[0].prompt[:100]!r}."
-            )
-        return limit.halved(self.costs)
+        self._budget.update(self.processes, smaller)
 
 
 def encode(
@@ -260,7 +265,7 @@ def encode(
     batch_size: int | str = "auto",
     workers: int | None = None,
     progress: bool = False,
-) -> _Vectors:
+) -> Vectors:
     """Embed items with a model: float32 unit vectors (n, dim), in the order of `items`.
 
     `workers` processes decode and preprocess while the model runs; 0 does it in this process, None chooses. Of several
@@ -268,10 +273,3 @@ def encode(
     """
     with Encoder(model, batch_size, workers, progress) as encoder:
         return encoder(items)[0]
-
-
-def _total(parts: list[EncodeStatistics]) -> EncodeStatistics:
-    """The sum over processes, field by field."""
-    return EncodeStatistics(
-        **{each.name: sum(getattr(part, each.name) for part in parts) for each in fields(EncodeStatistics)}
-    )

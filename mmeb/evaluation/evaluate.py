@@ -55,57 +55,51 @@ def evaluate(
     Raises MmebError for a mistake of the user's, for a model that fails its check, and where the folder holds another
     run (`fresh` discards that one); StoppedError where SIGTERM asked for an end, with all saved that is encoded.
     """
-    chosen = get_tasks(tasks)
-    with joined() as processes:
-        loaded = _load(model, processes, offline) if isinstance(model, str) else model
-        folder = RunFolder(Path(output) if output is not None else default_output(loaded.name))
-        pinned = processes.on_first(lambda: revision or _recorded_revision(folder, str(data), fresh))
-        source = _open(data, pinned, offline, chosen, processes)
-        identity = run_identity(loaded, source.describe(), limit)
-        processes.same(identity, "what is run")
-        if not fresh:
-            processes.on_first(lambda: folder.refuse_other(identity))
-        check = processes.together(lambda: quick_check(loaded))
-        parameters = sum(parameter.numel() for parameter in loaded.module.parameters())
+    selected_tasks = get_tasks(tasks)
+    with joined() as processes, processes.failing_together():
+        if isinstance(model, str):
+            device = own_device(processes, None)
+            with processes.local_main_first():
+                model = load_model(model, device=device, offline=offline)
+        folder = RunFolder(Path(output) if output is not None else default_output(model.name))
+        if processes.is_main and not fresh:
+            revision = revision or _recorded_revision(folder, str(data))
+        source = _open(data, processes.broadcast(revision), offline, selected_tasks, processes)
+        identity = run_identity(model, source.describe(), limit)
+        processes.require_same(identity, "what is run")
+        if processes.is_main and not fresh:
+            folder.refuse_other(identity)
         run = {
             "identity": identity,
-            "parameters": parameters,
-            "hardware": hardware(loaded) | {"processes": processes.size},
-            "check": check,
+            "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
+            "hardware": hardware(model) | {"processes": processes.size},
+            "check": quick_check(model),
             "started": now(),
         }
-        processes.on_first(lambda: folder.open(run, fresh=fresh))
+        if processes.is_main:
+            folder.open(run, fresh=fresh)
         cache = VectorCache(folder.cache)
-        shown = progress and processes.rank == 0
-        with listening() as stop, Encoder(loaded, batch_size, workers, progress, cache, processes, stop) as encoder:
-            for task in tqdm(chosen, desc="tasks", unit="task", disable=None if shown else True):
+        shown = None if progress and processes.is_main else True
+        with listening() as stop, Encoder(model, batch_size, workers, progress, cache, processes, stop) as encoder:
+            for task in tqdm(selected_tasks, desc="tasks", unit="task", disable=shown):
                 _score_task(task, source, encoder, folder, limit, save_embeddings)
-
-        def end() -> RunResult:
+        result = None
+        if processes.is_main:
             cache.remove()
             result = collect(folder)
             folder.write_results(result)
-            return result
-
-        return processes.on_first(end)
-
-
-def _load(name: str, processes: Processes, offline: bool) -> EmbeddingModel:
-    device = processes.together(lambda: own_device(processes, None))
-    return processes.once_per_node(lambda: load_model(name, device=device, offline=offline))
+        return processes.broadcast(result)  # type: ignore[return-value]
 
 
 def _open(data: str | Path, revision: str | None, offline: bool, tasks: list[Task], processes: Processes) -> Source:
-    """The data's source, with all that is to be downloaded in place; the same commit in all processes."""
-
-    pinned = processes.on_first(lambda: open_source(data, revision=revision, offline=offline).describe().revision)
-
-    def open_and_fetch() -> Source:
-        source = open_source(data, revision=pinned, offline=offline)
+    """The data's source, with all downloads in place; the same commit in all processes."""
+    if processes.is_main:
+        revision = open_source(data, revision=revision, offline=offline).describe().revision
+    revision = processes.broadcast(revision)
+    with processes.local_main_first():
+        source = open_source(data, revision=revision, offline=offline)
         find_rows(tasks, source)
-        return source
-
-    return processes.once_per_node(open_and_fetch)
+    return source
 
 
 def default_output(model_name: str) -> Path:
@@ -142,9 +136,9 @@ def _custom_tasks(folder: RunFolder) -> list[str]:
     return [name for name in done if name not in official]
 
 
-def _recorded_revision(folder: RunFolder, data: str, fresh: bool) -> str | None:
+def _recorded_revision(folder: RunFolder, data: str) -> str | None:
     """The commit that an interrupted run in this folder was pinned to: a branch may have moved since."""
-    recorded = {} if fresh else (folder.recorded() or {}).get("identity", {}).get("data", {})
+    recorded = (folder.recorded() or {}).get("identity", {}).get("data", {})
     return recorded.get("revision") if recorded.get("kind") == data else None
 
 
@@ -153,47 +147,45 @@ def _score_task(
 ) -> None:
     processes = encoder.processes
     started = time.perf_counter()
-    dataset = processes.together(lambda: load_eval(task, source))
+    dataset = load_eval(task, source)
     n_data = dataset.n_rows
     if limit is not None:
         dataset = dataset.head(limit)
-    processes.same(dataset.fingerprint, f"the data of {task.name}")
+    processes.require_same(dataset.fingerprint, f"the data of {task.name}")
     seconds_data = time.perf_counter() - started
-
-    def is_done() -> bool:
-        done = folder.read_task(task.name)
-        return (
-            done is not None
-            and done.provenance["data"]["fingerprint"] == dataset.fingerprint
-            and (folder.has_embeddings(task.name) or not save_embeddings)
-        )
-
-    if processes.on_first(is_done):
+    if processes.broadcast(processes.is_main and _is_done(task, dataset, folder, save_embeddings)):
         return
     vectors, statistics = encoder([*dataset.queries, *dataset.candidates], task.name)
+    if not processes.is_main:
+        return
+    queries, candidates = vectors[: len(dataset.queries)], vectors[len(dataset.queries) :]
+    embeddings = {
+        "queries": check_embeddings(queries, f"{task.name}: the queries"),
+        "candidates": check_embeddings(candidates, f"{task.name}: the candidates"),
+    }
+    started = time.perf_counter()
+    ranks = rank(queries, candidates, dataset.query_ids, dataset.candidate_ids)
+    seconds = {
+        "data": round(seconds_data, 3),
+        "preprocess": round(statistics.seconds_preprocess, 3),
+        "forward": round(statistics.seconds_forward, 3),
+        "encode": round(statistics.seconds_total, 3),
+        "rank": round(time.perf_counter() - started, 3),
+    }
+    encoding = {key: value for key, value in asdict(statistics).items() if not key.startswith("seconds")}
+    provenance = {**_data_provenance(dataset), "embeddings": embeddings, "encoding": encoding, "seconds": seconds}
+    if save_embeddings:
+        folder.write_embeddings(task.name, query=queries, candidate=candidates)
+    folder.write_task(task_result(task.name, ranks, n_data, provenance), ranks)
 
-    def write() -> None:
-        queries, candidates = vectors[: len(dataset.queries)], vectors[len(dataset.queries) :]
-        embeddings = {
-            "queries": check_embeddings(queries, f"{task.name}: the queries"),
-            "candidates": check_embeddings(candidates, f"{task.name}: the candidates"),
-        }
-        started = time.perf_counter()
-        ranks = rank(queries, candidates, dataset.query_ids, dataset.candidate_ids)
-        seconds = {
-            "data": round(seconds_data, 3),
-            "preprocess": round(statistics.seconds_preprocess, 3),
-            "forward": round(statistics.seconds_forward, 3),
-            "encode": round(statistics.seconds_total, 3),
-            "rank": round(time.perf_counter() - started, 3),
-        }
-        encoding = {key: value for key, value in asdict(statistics).items() if not key.startswith("seconds")}
-        provenance = {**_data_provenance(dataset), "embeddings": embeddings, "encoding": encoding, "seconds": seconds}
-        if save_embeddings:
-            folder.write_embeddings(task.name, query=queries, candidate=candidates)
-        folder.write_task(task_result(task.name, ranks, n_data, provenance), ranks)
 
-    processes.on_first(write)
+def _is_done(task: Task, dataset: EvalDataset, folder: RunFolder, save_embeddings: bool) -> bool:
+    result = folder.read_task(task.name)
+    return (
+        result is not None
+        and result.provenance["data"]["fingerprint"] == dataset.fingerprint
+        and (folder.has_embeddings(task.name) or not save_embeddings)
+    )
 
 
 def task_result(task: str, ranks: Ranks, n_data: int, provenance: dict[str, Any]) -> TaskResult:

@@ -1,16 +1,15 @@
-"""Prepared batches through the model, and their vectors back, without the device waiting for either."""
+"""Batches are preprocessed and go through the model, without the device waiting for the processor."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from mmeb.data.item import Item
 from mmeb.models.base import Batch, EmbeddingModel
-from mmeb.runtime.budget import Meter
+from mmeb.runtime.memory import MemoryMeter
 
 
 @dataclass(frozen=True)
@@ -22,102 +21,87 @@ class Prepared:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """The work of the processes that prepare batches: a batch's number and its items in, a prepared batch out."""
-
-    model: EmbeddingModel
-
-    def __call__(self, work: tuple[int, Sequence[Item]]) -> Prepared:
-        number, items = work
-        started = time.perf_counter()
-        batch = self.model.preprocess(items)
-        return Prepared(number, batch, time.perf_counter() - started)
+def prepare(model: EmbeddingModel, work: tuple[int, Sequence[Item]]) -> Prepared:
+    """Preprocess a batch, given by its number and its items; done in a worker process."""
+    number, items = work
+    started = time.perf_counter()
+    batch = model.preprocess(items)
+    return Prepared(number, batch, time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A batch with its float32 vectors (n, dim), None where it did not fit.
+    """A batch with its float32 vectors (n, dim) on the CPU, None where it did not fit into memory.
 
-    `seconds` it held this process up; `peak` bytes of the device it took, if a meter was there.
+    `seconds` is how long it kept this process, `peak` the bytes that it took of the device, if there was a meter.
     """
 
     prepared: Prepared
-    vectors: NDArray[np.float32] | None
+    vectors: Tensor | None
     seconds: float
-    peak: int = 0
+    peak: int
+    copied: torch.cuda.Event | None = None  # when the vectors have arrived
+
+    def arrived(self) -> "Embedded":
+        """Wait for the vectors."""
+        started = time.perf_counter()
+        if self.copied is not None:
+            self.copied.synchronize()
+        return replace(self, seconds=self.seconds + time.perf_counter() - started)
 
 
-def embed_batches(model: EmbeddingModel, batches: Iterable[Prepared], meter: Meter | None = None) -> Iterator[Embedded]:
+def embed_batches(
+    model: EmbeddingModel, batches: Iterable[Prepared], meter: MemoryMeter | None = None
+) -> Iterator[Embedded]:
     """Embed batches in their order. One that does not fit into the device's memory is the last.
 
-    On a GPU a batch's vectors are fetched once the next batch is under way.
+    On a GPU a batch's vectors are fetched once the next batch was launched.
     """
     copies = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-    waiting: _Launched | None = None
+    previous: Embedded | None = None
     for prepared in batches:
-        started = time.perf_counter()
-        if meter is not None:
-            meter.start()
-        launched = _launch(model, prepared, copies)
-        peak = meter.peak() if meter is not None else 0  # of what was reserved: the device may still be at work
-        seconds = time.perf_counter() - started
-        if waiting is not None:
-            yield waiting.fetch()
-        waiting = None
-        if launched is None:
-            yield Embedded(prepared, None, seconds)
+        embedded = _launch(model, prepared, copies, meter)
+        if previous is not None:
+            yield previous.arrived()
+        previous = embedded
+        if copies is None or embedded.vectors is None:
+            yield embedded
+            previous = None
+        if embedded.vectors is None:
             return
-        launched = replace(launched, peak=peak)
-        if copies is not None:
-            waiting = launched
-        else:
-            yield launched.fetch()
-    if waiting is not None:
-        yield waiting.fetch()
+    if previous is not None:
+        yield previous.arrived()
 
 
-@dataclass(frozen=True)
-class _Launched:
-    prepared: Prepared
-    vectors: torch.Tensor  # on their way to the CPU
-    arrived: torch.cuda.Event | None
-    seconds: float
-    peak: int = 0
-
-    def fetch(self) -> Embedded:
-        started = time.perf_counter()
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        vectors = self.vectors.numpy()
-        return Embedded(self.prepared, vectors, self.seconds + time.perf_counter() - started, self.peak)
-
-
-def _launch(model: EmbeddingModel, prepared: Prepared, copies: torch.cuda.Stream | None) -> _Launched | None:
-    """Start a forward pass; None where there is not enough memory for it."""
+def _launch(
+    model: EmbeddingModel, prepared: Prepared, copies: torch.cuda.Stream | None, meter: MemoryMeter | None
+) -> Embedded:
     started = time.perf_counter()
+    if meter is not None:
+        meter.start()
+    vectors, copied = None, None
     try:
         with torch.inference_mode():
             if copies is None:
-                vectors, arrived = model.embed(prepared.batch.to(model.device)).float().cpu(), None
+                vectors = model.embed(prepared.batch.to(model.device)).float().cpu()
             else:
-                vectors, arrived = _launch_on_gpu(model, prepared, copies)
+                vectors, copied = _launch_on_gpu(model, prepared.batch, copies)
     except torch.OutOfMemoryError:
-        return None
-    return _Launched(prepared, vectors, arrived, time.perf_counter() - started)
+        pass
+    peak = meter.peak() if meter is not None else 0  # of what was reserved: the device may still be computing
+    return Embedded(prepared, vectors, time.perf_counter() - started, peak, copied)
 
 
-def _launch_on_gpu(
-    model: EmbeddingModel, prepared: Prepared, copies: torch.cuda.Stream
-) -> tuple[torch.Tensor, torch.cuda.Event]:
-    """Copy a batch in beside the computation that is still running, and its vectors out behind its own."""
+def _launch_on_gpu(model: EmbeddingModel, batch: Batch, copies: torch.cuda.Stream) -> tuple[Tensor, torch.cuda.Event]:
+    """Copy a batch in while the one before is computed, and its vectors out when they are ready."""
     computation = torch.cuda.current_stream(model.device)
+    pinned = batch.pin_memory()
     with torch.cuda.stream(copies):
-        batch = prepared.batch.pin_memory().to(model.device)
+        batch = pinned.to(model.device)
     computation.wait_stream(copies)
     for tensor in batch.inputs.values():
-        tensor.record_stream(computation)  # its memory is not given away before the computation is through
+        tensor.record_stream(computation)  # its memory is not reused before the computation has ended
     vectors = model.embed(batch).float().to("cpu", non_blocking=True)
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record(computation)
-    return vectors, arrived
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(computation)
+    return vectors, copied

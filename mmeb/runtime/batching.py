@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mmeb.errors import MmebError
 
-# The most that `auto` takes: tokens in a batch, padding counted. A CPU gains nothing from large batches; a GPU is at
-# work with these, and larger ones would only fill the workers' shared memory and leave too few to deal out.
+# The limits of `auto`: tokens in a batch, padding counted. A CPU gains nothing from large batches; these keep a GPU
+# busy, and larger ones would only fill the workers' shared memory and leave too few to share among processes.
 _AUTO_TOKENS = {"cpu": 8_192, "cuda": 32_768}
 _AUTO_ITEMS = {"cpu": 32, "cuda": 1_024}
 # What a batch costs beside its tokens, in tokens: on a GPU the launch of a few hundred kernels.
@@ -21,7 +21,7 @@ _AUTO_OVERHEAD = {"cpu": 16, "cuda": 256}
 class BatchLimit:
     """How large a batch may be: `items` in number, and `tokens` (None = no bound) as items × the costliest one.
 
-    `padding` (None = no bound) is how many of these tokens may be padding: as many as one more batch would cost.
+    `padding` (None = no bound) limits how many of these tokens may be padding: as many as one more batch would cost.
     """
 
     items: int
@@ -30,7 +30,7 @@ class BatchLimit:
 
     @classmethod
     def parse(cls, batch_size: int | str, device_type: str) -> Self:
-        """From a user's `--batch-size`: a number of items, or `auto` for a token budget of the device's."""
+        """From a user's `--batch-size`: a number of items, or `auto` for the device's token budget."""
         if batch_size == "auto":
             kind = device_type if device_type in _AUTO_TOKENS else "cpu"
             return cls(_AUTO_ITEMS[kind], _AUTO_TOKENS[kind], _AUTO_OVERHEAD[kind])
@@ -39,7 +39,7 @@ class BatchLimit:
         except ValueError:
             items = 0
         if items < 1:
-            raise MmebError(f"The batch size is to be `auto` or a number from 1 up, not {batch_size!r}.")
+            raise MmebError(f"The batch size must be `auto` or a number from 1 up, not {batch_size!r}.")
         return cls(items)
 
     def halved(self, costs: NDArray[np.int64]) -> Self:
@@ -53,8 +53,8 @@ class BatchLimit:
 def plan_batches(costs: NDArray[np.int64], groups: Sequence[Hashable], limit: BatchLimit) -> list[NDArray[np.intp]]:
     """Cut items into batches of one group each, costliest first, so that padding is small.
 
-    Returns index arrays that hold each item once. An item that is over the budget by itself gets a batch of its own.
-    The plan depends on its arguments alone, so that a resumed run forms the very same batches.
+    Returns index arrays that hold each item once, the costliest batch first. An item over the budget is a batch by
+    itself. The plan depends on its arguments alone, so that a resumed run forms the same batches.
     """
     members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):

@@ -1,15 +1,13 @@
-"""Several processes score one model: who they are, and what they tell one another.
+"""Several processes share the work: who they are, what they exchange, and how all end where one fails.
 
 `torchrun` and `accelerate launch` start them, on one machine or many. What they exchange is small or lies in main
-memory anyway (counts, sentences, vectors that are to be ranked), so a gloo group of our own carries it, on GPUs too.
+memory anyway (counts, sentences, vectors for the ranking), so a separate gloo group carries it, on GPUs too.
 """
 
 import itertools
 import os
-import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,178 +16,169 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
-from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
+from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]
 
 from mmeb.errors import MmebError
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(days=7)  # one may download for hours while the others wait; a dead one is noticed at once
-_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets
-_STOP = 1 << 40  # more than all items
+_TIMEOUT = timedelta(days=7)  # one may download for hours while the others wait; one that died is noticed at once
+_LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-@dataclass(frozen=True)
 class Processes:
-    """All processes that share the work, seen from this one. Every method is to be called in all of them."""
+    """All processes that share the work, seen from this one; one alone by default.
 
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0  # among those on this machine
-    _group: Any = None
-    _name: str = ""  # of this group in the store, where earlier ones left their counters
-    _deals: Iterator[int] = field(default_factory=itertools.count, repr=False)
+    All of them must call the methods that exchange something, in the same order.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, group: Any = None) -> None:
+        """`local_rank` counts the processes of this machine."""
+        self.rank = rank
+        self.size = size
+        self.local_rank = local_rank
+        self._group = group
+        self._store: Store = HashStore() if group is None else group.get_group_store()
+        self._queues = itertools.count()
+        self._all_know = False  # of the error that ends them
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
 
     @property
     def local_size(self) -> int:
+        """How many there are on this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) if self.size > 1 else 1
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """A block in which an error of one ends all: the others raise it where they next exchange something."""
+        try:
+            yield
+        except Exception as error:
+            if not self._all_know and self.size > 1:
+                with suppress(MmebError):  # the others are gone
+                    self._exchange(None, error)
+            raise
+
+    def fail_alone(self) -> None:
+        """Let an error end this process at once: the others wait for it elsewhere, and notice that it is gone."""
+        self._all_know = True
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes, by rank, in each of them."""
-        if self.size == 1:
-            return [value]
-        values: list[T] = [value] * self.size
-        with _peers():
-            dist.all_gather_object(values, value, group=self._group)
-        return values
+        return [value] if self.size == 1 else self._exchange(value, None)
 
-    def agree(self, error: Exception | None) -> None:
-        """Go on where no process has an error; else all raise, each its own or that of the first that has one."""
-        shown = error
-        if error is not None and not isinstance(error, MmebError):
-            shown = MmebError(f"Process {self.rank} failed with {type(error).__name__}: {error}")
-        try:
-            errors = [each for each in self.gather(shown) if each is not None]
-        finally:
-            if error is not None:
-                raise error
-        if errors:
-            raise errors[0]
+    def broadcast(self, value: T) -> T:
+        """The main process's value, in each of them."""
+        return self.gather(value if self.is_main else None)[0]  # type: ignore[return-value]
 
-    def together(self, work: Callable[[], T]) -> T:
-        """What `work` returns here; where it fails in one process, all raise."""
-        try:
-            value, error = work(), None
-        except Exception as raised:
-            error = raised
-        self.agree(error)
-        return value
+    def barrier(self) -> None:
+        """Wait until all are here."""
+        self.gather(None)
 
     def on_first(self, work: Callable[[], T]) -> T:
-        """What `work` returns in process 0, which alone does it."""
-        return self.gather(self.together(lambda: work() if self.rank == 0 else None))[0]  # type: ignore[return-value]
+        """What `work` returns in the main process, which alone does it."""
+        with self.failing_together():
+            return self.broadcast(work() if self.is_main else None)  # type: ignore[return-value]
 
-    def once_per_node(self, work: Callable[[], T]) -> T:
-        """`work` in the first process of each machine, then in the others: what it downloads is there by then."""
-        value = self.together(lambda: work() if self.local_rank == 0 else None)
-        return self.together(lambda: work() if self.local_rank != 0 else value)  # type: ignore[return-value]
+    @contextmanager
+    def local_main_first(self) -> Iterator[None]:
+        """The first process of each machine goes through the block before the others: its downloads are there then."""
+        if self.local_rank != 0:
+            self.barrier()
+        yield
+        if self.local_rank == 0:
+            self.barrier()
 
-    def same(self, value: T, what: str) -> None:
+    def require_same(self, value: object, what: str) -> None:
         """Raises MmebError where the processes do not hold equal values."""
         for rank, other in enumerate(values := self.gather(value)):
             if other != values[0]:
+                self._all_know = True
                 raise MmebError(f"The processes do not agree on {what}: {values[0]} in process 0, {other} in {rank}.")
 
-    def complete(self, vectors: NDArray[np.float32], mine: NDArray[np.bool_]) -> None:
-        """Fill in, in place, the rows of `vectors` (n, dim) that other processes hold; `mine` (n,) are those here."""
+    def complete(self, vectors: NDArray[np.float32], present: NDArray[np.bool_]) -> None:
+        """Fill in the rows of `vectors` (n, dim) that other processes hold; `present` (n,) says which are here."""
         if self.size == 1:
             return
-        for rank, rows in enumerate(self.gather(np.flatnonzero(mine))):
+        for rank, rows in enumerate(self.gather(np.flatnonzero(present))):
             part = torch.from_numpy(vectors[rows])
             with _peers():
                 dist.broadcast(part, src=rank, group=self._group)
             if rank != self.rank:
                 vectors[rows] = part.numpy()
 
-    def deal(self, costs: Sequence[int], groups: Sequence[Hashable] | None = None) -> "Deal":
-        """Hand batches of these costs out; with `groups`, in rounds of one group each that all processes go through.
+    def share(self, count: int) -> "WorkQueue":
+        """Distribute the numbers below `count`."""
+        shares = [range(rank, count, self.size) for rank in range(self.size)]
+        return WorkQueue(shares, self.rank, PrefixStore(str(next(self._queues)), self._store))
 
-        That is for a model whose layers are shared out: all have to run the same layers at the same time. Where
-        a round has too few batches, one of them is done more than once.
-        """
-        if self.size == 1:
-            return Deal([list(range(len(costs)))], 0, None)
-        counters = PrefixStore(f"{self._name}/{next(self._deals)}", _get_default_store())
-        shares = _shares(costs, self.size) if groups is None else _rounds(groups, self.size)
-        return Deal(shares, self.rank, counters, takes_over=groups is None)
+    def _exchange(self, value: Any, error: Exception | None) -> list[Any]:
+        """All values. Where another process sends an error instead, that is raised."""
+        if error is not None and not isinstance(error, MmebError):
+            error = MmebError(f"Process {self.rank} failed with {type(error).__name__}: {error}")
+        messages: list[tuple[Any, Exception | None]] = [(None, None)] * self.size
+        with _peers():
+            dist.all_gather_object(messages, (value, error), group=self._group)
+        errors = [each for _, each in messages if each is not None]
+        self._all_know = bool(errors)
+        if errors and error is None:
+            raise errors[0]
+        return [each for each, _ in messages]
 
 
-class Deal:
-    """Gives each batch to one process: to each its share by cost, and the share of the slow to those who are done.
+class WorkQueue:
+    """Each number for one process: every process takes its share, then what is left of the others'.
 
-    The counters lie in the process group's store: of each share, how many batches were asked for (`asked`), and how
-    many others took from its end (`taken`).
+    How far each share was taken is counted in the process group's store.
     """
 
-    def __init__(self, shares: list[list[int]], rank: int, store: Store | None, *, takes_over: bool = True) -> None:
-        self._takes_over = takes_over
+    def __init__(self, shares: Sequence[Sequence[int]], rank: int, store: Store) -> None:
         self._shares = shares
         self._rank = rank
         self._store = store
-        self._counts: dict[str, int] = {}
-        self.stopped = False
-
-    @property
-    def most(self) -> int:
-        """How many batches this process will do where all are equally fast."""
-        return len(self._shares[self._rank])
 
     def __iter__(self) -> Iterator[int]:
-        """The batches for this process to do, its costliest first."""
-        owners = [(self._rank + step) % len(self._shares) for step in range(len(self._shares))]
-        for owner in owners if self._takes_over else owners[:1]:
-            share = self._shares[owner]
-            given = 0
-            while self._add(f"asked/{owner}") <= len(share):
-                if owner == self._rank:
-                    yield share[given]
-                    given += 1
-                else:
-                    yield share[-self._add(f"taken/{owner}")]
+        for owner in range(self._rank, self._rank + len(self._shares)):
+            share = self._shares[owner % len(self._shares)]
+            while (taken := self._add(f"taken/{owner % len(self._shares)}", 1)) <= len(share):
+                yield share[taken - 1]
 
-    def report(self, items: int) -> int:
-        """Say that a batch with so many items is done; returns how many items all processes have done."""
-        total = self._add("done", items)
-        self.stopped = total >= _STOP
-        return total % _STOP
+    def report(self, count: int) -> int:
+        """Say that so many more items are done; returns how many all processes have done."""
+        return self._add("done", count)
 
     def stop(self) -> None:
-        """Ask all processes to end after the batch in hand: they learn it from their next report."""
-        self._add("done", _STOP)
+        """Ask all processes to stop."""
+        self._add("stop", 1)
 
-    def _add(self, name: str, amount: int = 1) -> int:
-        if self._store is not None:
-            with _peers():
-                return int(self._store.add(name, amount))
-        self._counts[name] = self._counts.get(name, 0) + amount
-        return self._counts[name]
+    @property
+    def is_stopped(self) -> bool:
+        return self._add("stop", 0) > 0
 
-
-def _shares(costs: Sequence[int], size: int) -> list[list[int]]:
-    """Positions dealt to `size` processes: costliest first, each to the one that has least."""
-    loads = np.zeros(size)
-    shares: list[list[int]] = [[] for _ in range(size)]
-    for position in np.argsort(-np.array(costs, dtype=np.int64), kind="stable").tolist():
-        least = int(loads.argmin())
-        shares[least].append(position)
-        loads[least] += costs[position]
-    return shares
+    def _add(self, key: str, amount: int) -> int:
+        with _peers():
+            return int(self._store.add(key, amount))
 
 
-def _rounds(groups: Sequence[Hashable], size: int) -> list[list[int]]:
-    """Positions dealt to `size` processes, as many to each; those in the same place are of one group."""
+def lockstep_share(groups: Sequence[Hashable], rank: int, size: int) -> list[int]:
+    """The batches of one process, for a model that all run at the same time: as many for each, of the same groups.
+
+    `groups` are those of all batches, by position. Where a group has too few, its last batch is repeated.
+    """
     members: dict[Hashable, list[int]] = {}
     for position, group in enumerate(groups):
         members.setdefault(group, []).append(position)
-    shares: list[list[int]] = [[] for _ in range(size)]
-    for positions in members.values():
-        for start in range(0, len(positions), size):
-            for number, share in enumerate(shares):
-                share.append(positions[min(start + number, len(positions) - 1)])
-    return shares
+    return [
+        positions[min(start + rank, len(positions) - 1)]
+        for positions in members.values()
+        for start in range(0, len(positions), size)
+    ]
 
 
-def is_shared_out(module: nn.Module) -> bool:
+def is_sharded(module: nn.Module) -> bool:
     """Whether a model's weights lie in pieces in all processes (FSDP, ZeRO-3), which then can only run it together."""
     # By what their weights have: importing PyTorch's class for the first takes a second.
     return any(hasattr(weight, name) for weight in module.parameters() for name in ("device_mesh", "ds_id"))
@@ -202,21 +191,20 @@ def joined() -> Iterator[Processes]:
     Makes the process group that a launcher's environment describes, and ends it afterwards; one that is there already
     is used and left as it is.
     """
-    launched = all(name in os.environ for name in _LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1
+    launched = all(name in os.environ for name in _LAUNCHER_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
     makes_group = launched and not dist.is_initialized()
     if makes_group:
         with _peers():
-            dist.init_process_group("gloo", timeout=_PATIENCE)
+            dist.init_process_group("gloo", timeout=_TIMEOUT)
     try:
         if not dist.is_initialized() or dist.get_world_size() == 1:
             yield Processes()
             return
-        rank, size = dist.get_rank(), dist.get_world_size()
         with _peers():
-            group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        processes = Processes(rank, size, int(os.environ.get("LOCAL_RANK", rank)), group)
+            group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
         try:
-            yield replace(processes, _name=processes.gather(uuid.uuid4().hex)[0])
+            rank = dist.get_rank()
+            yield Processes(rank, dist.get_world_size(), int(os.environ.get("LOCAL_RANK", rank)), group)
         finally:
             dist.destroy_process_group(group)
     finally:
@@ -239,12 +227,12 @@ def own_device(processes: Processes, device: str | None, device_map: str | None 
 
 
 @contextmanager
-def first_alone_speaks(processes: Processes) -> Iterator[None]:
+def main_process_speaks(processes: Processes) -> Iterator[None]:
     """Keep what the other processes print, and an error that all share, from appearing as often as there are processes.
 
-    What is no MmebError keeps its traceback in every process.
+    A bug keeps its traceback in every process.
     """
-    if processes.rank == 0:
+    if processes.is_main:
         yield
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -261,6 +249,6 @@ def _peers() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise MmebError(
-            "Another process of this run ended, or can't be reached; what it says tells why. The same command again "
+            "Another process of this run ended, or can't be reached; its own message says why. The same command again "
             f"goes on from what is saved, with any number of processes. ({str(error).splitlines()[0][:200]})"
         ) from error

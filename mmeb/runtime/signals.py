@@ -1,4 +1,4 @@
-"""The end of a run on request: SIGTERM lets the batch end, what is encoded is saved, and then it is obeyed."""
+"""The end of a run on request: after SIGTERM the batch is finished, what is encoded is saved, and the run ends."""
 
 import os
 import signal
@@ -28,9 +28,9 @@ class StopRequest:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Take SIGTERM for a request, where nobody else handles it.
+    """Take SIGTERM as a request, where nobody else handles it.
 
-    Python handles signals in the main thread alone: elsewhere no request is ever made.
+    Python handles signals in the main thread only: in others no request is ever made.
     """
     request = StopRequest()
     is_main = threading.current_thread() is threading.main_thread()

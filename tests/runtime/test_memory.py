@@ -9,7 +9,7 @@ from mmeb.data.item import Item
 from mmeb.evaluation.encode import Encoder, encode
 from mmeb.models.base import Batch
 from mmeb.runtime.batching import BatchLimit
-from mmeb.runtime.budget import Budget
+from mmeb.runtime.memory import MemoryBudget
 from mmeb.runtime.processes import Processes
 
 COST = 100  # tokens of each item, a byte each in the meter below
@@ -69,7 +69,7 @@ def test_what_does_not_fit_after_all_is_halved_and_does_not_grow_again() -> None
 
 @pytest.mark.parametrize("limit", [BatchLimit(8), BatchLimit.parse(8, "cuda")])
 def test_a_number_of_items_is_taken_as_it_is(limit: BatchLimit) -> None:
-    budget = Budget(limit, Measured(memory=10**12))
+    budget = MemoryBudget(limit, Measured(memory=10**12))
     assert budget.unmeasured(["text"]) == set()
-    budget.settle(Processes(), None)
+    budget.update(Processes(), None)
     assert budget.limit == limit
