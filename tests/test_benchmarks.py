@@ -145,23 +145,25 @@ def test_gpu_script_computes_less_for_the_same_vectors(figures: Figures) -> None
 
 
 def test_memory_is_measured_for_a_step(figures: Figures) -> None:
-    (row,) = figures("training.memory", "--models clip/tiny --batches 4 --sub-batches 2")
-    assert row["GradCache"] == "sub-batches of 2"
+    (row,) = figures("training.memory", "--models clip/tiny --batches 4 --micro-batches 2")
+    assert row["GradCache"] == "micro-batches of 2"
     assert row["peak GiB"] > row["inputs GiB"] > 0
 
 
 def test_speed_counts_what_goes_through_the_model(figures: Figures) -> None:
-    arguments = "--no-peers --models clip/tiny --batches classes --batch-size 20 --sub-batch-size 4 --steps 1 --turns 1"
-    (row,) = figures("training.speed", arguments)
-    assert row["items"] == 2 * (20 + 16) - 4  # 16 classes, and the last sub-batch once
+    arguments = (
+        "--no-peers --models clip/tiny --batches classes --batch-size 20 --micro-batch-size 4 --steps 1 --turns 1"
+    )
+    (row,) = figures("training.speed", f"{arguments} --steps 1 --turns 1")
+    assert row["items"] == 2 * (20 + 16) - 4  # 16 classes, and the last micro-batch once
     assert row["agreement"] == pytest.approx(1)
     assert row["loss off by"] == 0
 
 
 def test_a_bare_loop_makes_the_passes_of_a_step(figures: Figures) -> None:
-    arguments = "--models clip/tiny --batch-size 4 --sub-batch-size 2 --turns 1"
+    arguments = "--models clip/tiny --batch-size 4 --micro-batch-size 2 --turns 1"
     (row,) = figures("training.grad_cache", arguments)
-    assert row["sub-batches"] == 4
+    assert row["micro-batches"] == 4
     assert min(row["step s"], row["its passes s"], row["two passes each s"]) > 0
 
 
@@ -174,8 +176,8 @@ def test_demo_training_scores_every_meta_task_before_and_after(figures: Figures)
     assert 0 < rows[0]["OOD"] < 10
 
 
-def test_gpu_script_trains_a_lora_for_each_size_of_sub_batch(figures: Figures) -> None:
+def test_gpu_script_trains_a_lora_for_each_size_of_micro_batch(figures: Figures) -> None:
     arguments = "--tiny --batch-size 2 --tokens 500,2000 --steps 1 --workers 0"
     rows = figures("training.gpu", arguments)
-    assert [row["tokens in a sub-batch"] for row in rows] == [500, 2000]
+    assert [row["tokens in a micro-batch"] for row in rows] == [500, 2000]
     assert all(row["items/s"] > 0 for row in rows)

@@ -15,11 +15,11 @@ from mmeb.data.train.dataset import TrainSubset, open_train
 from mmeb.demo.vlm import demo_vlm_folder
 from mmeb.models.base import EmbeddingModel
 from mmeb.tasks import PLACEHOLDER
+from mmeb.training.batch import MicroBatch, StepBatch
+from mmeb.training.loader import StepLoader
 from mmeb.training.recipe import Recipe
-from mmeb.training.sampler import BatchSampler, Draw
+from mmeb.training.sampler import batches_of
 from mmeb.training.start import start_model
-from mmeb.training.step import StepBatch, SubBatch
-from mmeb.training.step_loader import StepLoader
 
 QUESTION = "\nWhat is to be seen in the picture?\n"
 OPTIONS = {"clip": {}, "qwen2-vl": {"image_resolution": "none", "positions": "2d"}}
@@ -81,19 +81,14 @@ def start(recipe: Recipe, pairs: Path) -> tuple[EmbeddingModel, list[TrainSubset
     return start_model(recipe, device="cpu", offline=True)[0], open_train(pairs)
 
 
-def draws(subsets: Sequence[TrainSubset], recipe: Recipe) -> list[Draw]:
-    """The batches of a run by this recipe."""
-    return list(BatchSampler(subsets, recipe.batch_size, recipe.steps, seed=recipe.seed))
-
-
 def first_step(model: EmbeddingModel, subsets: Sequence[TrainSubset], recipe: Recipe) -> StepBatch:
-    """The first step of a run, its sub-batches prepared as they are asked for."""
-    return next(iter(StepLoader(model, subsets, recipe, draws(subsets, replace(recipe, steps=1)))))
+    """The first step of a run, its micro-batches prepared as they are asked for."""
+    return next(iter(StepLoader(model, subsets, recipe, batches_of(subsets, replace(recipe, steps=1)))))
 
 
-def input_bytes(subs: Iterable[SubBatch]) -> int:
-    """What the inputs of sub-batches take in memory: pixels above all."""
-    return sum(tensor.nbytes for sub in subs for tensor in sub.batch.inputs.values())
+def input_bytes(micro_batches: Iterable[MicroBatch]) -> int:
+    """What the inputs of micro-batches take in memory: pixels above all."""
+    return sum(each.inputs.n_bytes for each in micro_batches if each.inputs is not None)
 
 
 def save_nothing(folder: Path, state: Mapping[str, Tensor] | None = None) -> None:

@@ -28,9 +28,9 @@ from mmeb.evaluation.ranking import rank
 from mmeb.models.base import EmbeddingModel
 from mmeb.results.ranks import metrics_from_ranks
 from mmeb.tasks import MetaTask, get_tasks
+from mmeb.training.loop import train
 from mmeb.training.recipe import Recipe, RunSettings, find_recipe
 from mmeb.training.run import prepare, saver
-from mmeb.training.trainer import train
 
 Scores = Mapping[str, float]  # by task, fractions
 

@@ -1,8 +1,9 @@
-"""Phi-3.5-V at its full size on a GPU: LoRA, GradCache and a global batch of 256 pairs, by the size of a sub-batch.
+"""Phi-3.5-V at its full size on a GPU: LoRA, GradCache and a global batch of 256 pairs, by the size of a micro-batch.
 
 Random weights in bf16, under the recipe `phi35v` (DoRA of rank 8, the tower included, gradient checkpointing): pairs of
 a photograph with a question and a text. Items per second are those of whole steps, images read and decoded in worker
-processes, the first step left out; the peak is what the device had allocated. A sub-batch that does not fit is said to.
+processes, the first step left out; the peak is what the device had allocated. A micro-batch that does not fit
+is said to.
 
     python -m benchmarks.training.gpu [--json FILE]     # one GPU with 24 GB or more; writes a checkpoint of 8 GB
     python -m benchmarks.training.gpu --tiny            # a tiny checkpoint on the CPU: does it work?
@@ -23,9 +24,9 @@ from benchmarks.support.training_pairs import save_nothing, write_pairs
 from mmeb.data.train.dataset import TrainSubset, open_train
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
+from mmeb.training.loop import train
 from mmeb.training.recipe import Recipe, RunSettings, find_recipe
 from mmeb.training.start import start_model
-from mmeb.training.trainer import train
 
 
 def measure(
@@ -34,7 +35,7 @@ def measure(
     """A row: rates and memory of a run by this recipe."""
     reset_peak(model.device)
     settings = RunSettings(output, log_every=1, save_every=None, workers=workers, progress=False)
-    row = {"tokens in a sub-batch": recipe.micro_batch_tokens, "batch": recipe.batch_size}
+    row = {"tokens in a micro-batch": recipe.micro_batch_tokens, "batch": recipe.batch_size}
     try:
         outcome = train(model, subsets, recipe, settings, save_nothing)
     except MmebError as error:
@@ -50,7 +51,9 @@ def measure(
 @json_option
 @click.option("--device", default="cuda", show_default=True)
 @click.option("--batch-size", default=256, show_default=True, help="Pairs in a batch.")
-@click.option("--tokens", default="2048,4096,8192,16384,32768,65536", show_default=True, help="Tokens in a sub-batch.")
+@click.option(
+    "--tokens", default="2048,4096,8192,16384,32768,65536", show_default=True, help="Tokens in a micro-batch."
+)
 @click.option("--steps", default=2, show_default=True, help="Steps that are measured.")
 @click.option("--workers", type=int, help="Processes that prepare batches.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the checkpoint is kept, for a second run.")

@@ -1,7 +1,7 @@
 """Peak memory of one training step against the global batch, with GradCache and without.
 
 Each point is a process of its own that prepares a batch of pairs (a photograph, a text) and takes one step of AdamW
-over all weights in float32: with GradCache in sub-batches of a fixed size, and without, the whole batch's graph kept.
+over all weights in float32: with GradCache in micro-batches of a fixed size, and without, the full batch's graph kept.
 `inputs GiB` is what the batch itself takes, its preprocessed pixels above all, which grow with the batch in both; with
 GradCache they are kept for the second forward pass up to a bound, and prepared again beyond.
 
@@ -12,7 +12,6 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,9 +21,8 @@ from accelerate import Accelerator
 from benchmarks.support.figures import json_option, show
 from benchmarks.support.peak_memory import watch
 from benchmarks.support.training_pairs import first_step, input_bytes, recipe_of, start, write_model, write_pairs
-from mmeb.training.embedder import Embedder
-from mmeb.training.grad_cache import contrastive_step
-from mmeb.training.step import SubBatch
+from mmeb.training.batch import MicroBatch
+from mmeb.training.step import Embedder, contrastive_step
 
 MODELS = ("clip/tiny", "demo-vlm")
 
@@ -35,15 +33,16 @@ def take_step(adapter: str, model: Path, pairs: Path, batch_size: int, micro_bat
     embedder = Embedder(embedding_model).train()
     optimizer = torch.optim.AdamW(embedder.parameters(), recipe.learning_rate)
     step = first_step(embedding_model, subsets, recipe)
-    sizes: list[int] = []
+    first_pass, sizes = step.first_pass, []
 
-    def weighed() -> Iterator[list[SubBatch]]:
-        for subs in step.rounds:
-            sizes.append(input_bytes(subs))
-            yield subs
+    def weighed() -> Iterator[list[MicroBatch]]:
+        for micro_batches in first_pass():
+            sizes.append(input_bytes(micro_batches))
+            yield micro_batches
 
+    step.first_pass = weighed  # type: ignore[method-assign]
     started = time.perf_counter()
-    contrastive_step(embedder, replace(step, rounds=weighed()), recipe, Accelerator(cpu=True))
+    contrastive_step(embedder, step, recipe, Accelerator(cpu=True))
     optimizer.step()
     print(json.dumps({"seconds": time.perf_counter() - started, "inputs": sum(sizes)}))
 
@@ -51,19 +50,19 @@ def take_step(adapter: str, model: Path, pairs: Path, batch_size: int, micro_bat
 @click.command(help=__doc__)
 @json_option
 @click.option("--batches", default="16,64,256,1024", show_default=True, help="Pairs in a batch.")
-@click.option("--sub-batches", default="16,0", show_default=True, help="Items in a sub-batch; 0 is without GradCache.")
+@click.option("--micro-batches", default="16,0", show_default=True, help="Items in one; 0 is without GradCache.")
 @click.option("--models", default=",".join(MODELS), show_default=True)
 @click.option("--run", nargs=5, type=(str, Path, Path, int, int), hidden=True)
 def main(
     json_file: Path | None,
     batches: str,
-    sub_batches: str,
+    micro_batches: str,
     models: str,
     run: tuple[str, Path, Path, int, int] | None,
 ) -> None:
     if run is not None:
-        adapter, folder, pairs, size, sub_batch = run
-        take_step(adapter, folder, pairs, size, sub_batch or None)
+        adapter, folder, pairs, size, micro_batch = run
+        take_step(adapter, folder, pairs, size, micro_batch or None)
         return
     sizes = [int(part) for part in batches.split(",")]
     rows = []
@@ -71,15 +70,15 @@ def main(
         pairs = write_pairs(Path(temporary), max(sizes))
         for name in models.split(","):
             adapter, folder = write_model(Path(temporary), name)
-            for sub_batch in map(int, sub_batches.split(",")):
+            for micro_batch in map(int, micro_batches.split(",")):
                 for size in sizes:
-                    watched = watch("benchmarks.training.memory", adapter, folder, pairs, size, sub_batch)
+                    watched = watch("benchmarks.training.memory", adapter, folder, pairs, size, micro_batch)
                     said = json.loads(watched.output.splitlines()[-1])
                     inputs = said["inputs"] / 2**30
                     rows.append(
                         {
                             "model": name,
-                            "GradCache": f"sub-batches of {sub_batch}" if sub_batch else "off",
+                            "GradCache": f"micro-batches of {micro_batch}" if micro_batch else "off",
                             "batch": size,
                             "peak GiB": watched.gib,
                             "inputs GiB": inputs,

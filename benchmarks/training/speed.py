@@ -3,14 +3,14 @@
 Same weights, same photographs from the same files, same batches in the same order, AdamW with the same settings, all
 weights trained in float32; the tools take turns, each run a process of its own that prepares its batches itself
 (or has `--workers` do so). Ours
-is `mmeb.training.trainer.train`; the other is `SentenceTransformerTrainer` with `CachedMultipleNegativesRankingLoss`,
-whose `mini_batch_size` is our sub-batch size: `Transformer` and `Normalize` for CLIP, with its `Pooling("lasttoken")`
+is `mmeb.training.loop.train`; the other is `SentenceTransformerTrainer` with `CachedMultipleNegativesRankingLoss`,
+whose `mini_batch_size` is our micro-batch size: `Transformer` and `Normalize` for CLIP, with its `Pooling("lasttoken")`
 between them for Qwen2-VL, whose chat template is set to write a message as the prompt alone.
 
 A pair is a photograph (for Qwen2-VL with a question) and a text. In `distinct` batches nothing repeats; in `classes`
 the texts are a few class names, as in the benchmark's classification tasks. `items` counts what goes through the model
 in a step's forward passes, the second ones included: ours are fewer, since an item that repeats is encoded once and
-the last sub-batch goes through once only.
+the last micro-batch goes through once only.
 
 That both do the same is checked: `agreement` is the least cosine of an item's vector with ours before the first step,
 after the mean over all items is taken off; `loss off by` is the largest difference of a step's loss from ours.
@@ -36,7 +36,6 @@ from benchmarks.support.peak_memory import watch
 from benchmarks.support.peers import add_peers, agreement
 from benchmarks.support.training_pairs import (
     QUESTION,
-    draws,
     first_step,
     read_rows,
     recipe_of,
@@ -47,8 +46,9 @@ from benchmarks.support.training_pairs import (
 )
 from mmeb.data.train.dataset import open_train
 from mmeb.evaluation.encode import encode
+from mmeb.training.loop import train
 from mmeb.training.recipe import RunSettings
-from mmeb.training.trainer import train
+from mmeb.training.sampler import batches_of
 
 PROBES = 8  # pairs whose vectors are compared
 ANSWERS = {"distinct": None, "classes": 16}
@@ -86,8 +86,7 @@ def ours(run: Run) -> dict[str, Any]:
     settings = RunSettings(run.output / "run", log_every=1, save_every=None, workers=run.workers, progress=False)
     outcome = train(model, subsets, run.recipe, settings, save_nothing)
     step = first_step(model, subsets, run.recipe)
-    *_, last = step.rounds
-    items = 2 * step.plan.pairing.n_items - sum(len(sub.positions) for sub in last)
+    items = 2 * step.plan.pairing.n_items - sum(len(each.positions) for each in step.plan.passes[-1])
     return {"losses": [line["loss"] for line in outcome.log], "items": items}
 
 
@@ -119,7 +118,8 @@ def sentence_transformers(run: Run) -> dict[str, Any]:
     rows = read_rows(run.pairs)
     probes = [side for row in rows[:PROBES] for side in (query(row), row["pos_text"])]
     np.save(run.output / "vectors.npy", np.stack([model.encode([probe])[0] for probe in probes]))
-    drawn = [rows[row] for draw in draws(open_train(run.pairs), recipe) for _, row in draw.rows]
+    batches = batches_of(open_train(run.pairs), recipe)
+    drawn = [rows[row] for step in range(recipe.steps) for _, row in batches[step]]
     data = Dataset.from_dict({"query": [query(row) for row in drawn], "positive": [row["pos_text"] for row in drawn]})
 
     def in_order(dataset: Dataset, **options: Any) -> DefaultBatchSampler:
@@ -194,7 +194,7 @@ def compare(name: str, kind: str, tools: list[str], run: Run, turns: int) -> lis
 @click.command(help=__doc__)
 @json_option
 @click.option("--batch-size", default=32, show_default=True, help="Pairs in a batch.")
-@click.option("--sub-batch-size", default=8, show_default=True, help="Items in a sub-batch.")
+@click.option("--micro-batch-size", default=8, show_default=True, help="Items in a micro-batch.")
 @click.option("--steps", default=3, show_default=True, help="Steps of a run that are measured.")
 @click.option("--turns", default=2, show_default=True, help="Runs of each tool.")
 @click.option("--workers", default=0, show_default=True, help="Processes that prepare batches, for each tool.")

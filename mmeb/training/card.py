@@ -104,5 +104,5 @@ def _hub_id(source: str | None) -> str | None:
 
 
 def _place(repository: str) -> str:
-    """A folder by its name alone: where it lies on one machine is nobody else's business."""
+    """A folder by its name alone: where it lies on this machine concerns nobody else."""
     return Path(repository).name if Path(repository).is_absolute() else repository

@@ -1,41 +1,35 @@
-"""The library's training loop, with our step, our checkpoints and our log."""
+"""The training loop, on accelerate."""
 
+import json
 import math
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from accelerate import Accelerator, DeepSpeedPlugin, DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedType, LoggerType
+from torch import Tensor
 
 from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
-from mmeb.runtime.processes import Processes
-from mmeb.runtime.signals import StoppedError, StopRequest
-from mmeb.runtime.workers import default_workers
+from mmeb.runtime.processes import Processes, joined
+from mmeb.runtime.signals import StoppedError, listening
+from mmeb.runtime.workers import WorkerDiedError, default_workers
 from mmeb.training import checkpoint
-from mmeb.training.embedder import Embedder
-from mmeb.training.grad_cache import contrastive_step
-from mmeb.training.monitor import Window, say
+from mmeb.training.batch import StepBatch
+from mmeb.training.loader import StepLoader
+from mmeb.training.log import RunLog, read_log, say
 from mmeb.training.recipe import Recipe, RunSettings
-from mmeb.training.sampler import batches_of
-from mmeb.training.step import StepBatch
-from mmeb.training.step_loader import StepLoader
-
-_WEIGHTS = "weights.pt"
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+from mmeb.training.sampler import BatchSampler, batches_of
+from mmeb.training.state import TrainingState
+from mmeb.training.step import Embedder, StepResult, contrastive_step
 
 
 class Save(Protocol):
@@ -47,244 +41,239 @@ class Save(Protocol):
 Evaluate = Callable[[int], Mapping[str, float]]
 
 
-class ContrastiveTrainer(Trainer):  # type: ignore[misc]
-    """One step per global batch, until the last one or a request to stop."""
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What a run came to.
 
-    def __init__(
-        self,
-        model: EmbeddingModel,
-        subsets: Sequence[TrainSubset],
-        recipe: Recipe,
-        settings: RunSettings,
-        *,
-        identity: Mapping[str, Any],
-        resumed: int,
-        processes: Processes,
-        stop: StopRequest,
-        save: Save,
-        evaluate: Evaluate | None,
-        arguments: TrainingArguments,
-        callbacks: list[TrainerCallback],
-    ) -> None:
-        self._subsets = subsets
-        self._recipe = recipe
-        self._settings = settings
-        self._identity = identity
-        self._resumed = resumed
-        self._processes = processes
-        self._stop = stop
-        self._stop_agreed = False
-        self._save_files = save
-        self._score = evaluate
-        self._window = Window()
-        self._said: set[str] = set()
-        self._settled = resumed
-        temperature = recipe.temperature if recipe.learn_temperature else None
-        super().__init__(model=Embedder(model, temperature), args=arguments, callbacks=callbacks)
-        self._embedding_model = model
-        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        buffers = {name for name, _ in self.model.named_buffers()}
-        self._changing = self.model.state_dict().keys() & (trained | buffers)
-        self.remove_callback(PrinterCallback)
-        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
-            raise MmebError("Training takes FSDP in its version 2: set fsdp_version (version, in --fsdp's file) to 2.")
+    `resumed` is the step that it went on from, 0 where it began at the beginning. `log` has the measures of the run
+    from its first step, as in `log.jsonl`; `skipped_rows` counts the rows left out for an image that can't be read.
+    `seconds` are those of this process.
+    """
 
-    def run(self, state: Path | None) -> None:
-        """Train to the last step, from the beginning or from a checkpoint's state. Raises StoppedError."""
-        if state is not None:
-            self._load_weights(state)
-        if state is not None and self._resumed == self._recipe.steps:  # broken between the last step and the end
-            self.state = TrainerState.load_from_json(str(state / TRAINER_STATE_NAME))
-            return
-        self.train(None if state is None else str(state))
-        step, steps = self.state.global_step, self._recipe.steps
-        if step < steps:
-            raise StoppedError(
-                f"Stopped at step {step} of {steps}, as asked: the same command with --resume goes on from "
-                f"{self._settings.output / f'checkpoint-{step}'}."
-            )
+    steps: int
+    resumed: int
+    log: list[dict[str, float]]
+    skipped_rows: int
+    seconds: float
 
-    def finish(self) -> None:
-        """Write the model's files to the output folder."""
-        whole, output = self._whole_state(), self._settings.output
-        self._processes.on_first(
-            lambda: checkpoint.finish(
-                output, self._identity, lambda folder: self._save_files(folder, self._module_state(whole))
-            )
-        )
 
-    def get_train_dataloader(self) -> Any:
-        """Steps, from the one that is resumed on."""
-        processes, workers = self._processes, self._settings.workers
-        if workers is None:
-            workers = default_workers(self.args.device.type, processes.local_size)
-        return StepLoader(
-            self._embedding_model,
-            self._subsets,
-            self._recipe,
-            batches_of(self._subsets, self._recipe, self._resumed),
-            rank=processes.rank,
-            world=processes.size,
-            workers=workers,
-        )
+def train(
+    model: EmbeddingModel,
+    subsets: Sequence[TrainSubset],
+    recipe: Recipe,
+    settings: RunSettings,
+    save: Save,
+    evaluate: Evaluate | None = None,
+) -> TrainOutcome:
+    """Train `model` in place, by `recipe`, in what of it takes a gradient.
 
-    def training_step(self, model: nn.Module, inputs: StepBatch, *_: Any, **__: Any) -> Tensor:
-        model.train()
-        outcome = contrastive_step(
-            model,
-            inputs,
-            self._recipe,
-            self.accelerator,
-            stop=self._stop.made,
-            skip_bad_rows=self._settings.skip_bad_rows,
-        )
-        if not math.isfinite(outcome.loss):
-            raise self._not_finite("loss")
-        self._stop_agreed = outcome.stop
-        for complaint in outcome.complaints:
-            if self._processes.rank == 0 and complaint not in self._said:
-                say(f"Left out: {complaint}")
-            self._said.add(complaint)
-        self._window.add(
-            {
-                "loss": outcome.loss,
-                **asdict(outcome.measures),
-                "temperature": outcome.temperature,
-                "items": outcome.items,
-                "tokens": outcome.tokens,
-                "skipped_rows": len(outcome.dead_rows),
-            }
-        )
-        return torch.tensor(outcome.loss, device=self.args.device)
+    `save` writes the model's own files to a folder that is there; it is called for every checkpoint and for the end, in
+    the first process alone. `evaluate` gets the step and returns scores by name; it is called in every process, and
+    finds the model in evaluation mode, as does the caller at the end.
 
-    def _not_finite(self, what: str) -> MmebError:
-        step = self.state.global_step
-        draw = next(iter(batches_of(self._subsets, self._recipe, step)))
-        rows = [self._subsets[subset].origin(row) for subset, row in draw.rows]
-        found = checkpoint.checkpoints(self._settings.output)
-        kept = f"{found[-1].name} is the last good one" if found else "there is no checkpoint yet"
-        return MmebError(
-            f"The {what} of step {step + 1} is no longer finite, in a batch of {len(rows)} rows that begins with "
-            f"{'; '.join(rows[:3])}: look at these rows, or train with a lower learning rate or a higher temperature; "
-            f"{kept}."
-        )
+    The result depends on the model, the subsets and the recipe alone, not on the number of processes, nor on whether
+    the run was stopped and resumed. Raises MmebError for an output folder with another run in it, for a loss that is
+    no longer finite, for data that can't be read and for want of space; the last checkpoint then stays. Raises
+    StoppedError after a SIGTERM, with a checkpoint of that step.
+    """
+    started = time.perf_counter()
+    accelerator = make_accelerator(model, recipe, settings)  # makes the process group where there are several
+    identity = checkpoint.identity(model, subsets, recipe)
+    batches = batches_of(subsets, recipe)
+    output = settings.output
+    with joined() as processes, listening() as request, _plain_errors():
+        last = processes.on_first(lambda: checkpoint.open_run(output, identity, resume=settings.resume))
+        start = 0 if last is None else checkpoint.step_of(last)
+        if settings.resume and accelerator.is_main_process:
+            say(f"Going on from {last}." if last else f"{output} has no checkpoint: the run begins anew.")
+        embedder = Embedder(model, recipe.temperature if recipe.learn_temperature else None).train()
+        state = TrainingState(embedder, recipe, accelerator, start, last and last / checkpoint.STATE)
+        place = {"rank": processes.rank, "world": processes.size}
+        workers = _workers(settings, accelerator, processes)
+        loader = StepLoader(model, subsets, recipe, batches, start=start, workers=workers, **place)
+        log = RunLog(output / checkpoint.LOG_FILE, recipe, start, settings.progress, accelerator)
+        unreadable = UnreadableImages(settings.skip_bad_rows, accelerator)
 
-    def _get_num_items_in_batch(self, *_: Any) -> None:
-        """The loss is a mean over the global batch: nothing is left to be scaled."""
+        def check_finite(what: str, value: float) -> float:
+            if not math.isfinite(value):
+                raise _not_finite(what, state.step, batches, subsets, output)
+            return value
 
-    def floating_point_ops(self, inputs: StepBatch) -> int:
-        return 0  # the library would estimate it from tokens that it looks for in vain
-
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Weights are drawn towards 0, biases and norms are not, and neither is a temperature."""
-        return [name for name in super().get_decay_parameter_names(model) if name != "log_temperature"]
-
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
-        norm = float(super()._get_grad_norm(model, grad_norm))
-        if not math.isfinite(norm):
-            raise self._not_finite("gradient")
-        self._window.add({"grad_norm": norm})
-        return norm
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        super().log({**logs, **self._window.close()} if "loss" in logs else logs, start_time)
-
-    def _maybe_log_save_evaluate(self, *arguments: Any, **options: Any) -> None:
-        """After a step: a line of the log, a checkpoint and scores, where they are due."""
-        step, settings = self.state.global_step, self._settings
-        if step == self._settled:  # asked once more at the end
-            return
-        self._settled = step
-        last = step == self._recipe.steps
-        saves = self._stop_agreed or (settings.save_every is not None and (last or step % settings.save_every == 0))
-        # A resumed run begins a new line: so does an unbroken one, and both log the same.
-        self.control.should_log = saves or last or step % settings.log_every == 0
-        self.control.should_save = saves
-        super()._maybe_log_save_evaluate(*arguments, **options)
-        scores = self._score is not None and settings.eval_every is not None and step % settings.eval_every == 0
-        if scores and self._score is not None:
-            with self._evaluating():
-                results = self._score(step)
-            self.log({f"eval/{name}": value for name, value in results.items()})
-        if saves or scores:
-            self._window.start()
-        if self._stop_agreed:
-            self.control.should_training_stop = True
-
-    def _save_checkpoint(self, *_: Any) -> None:
-        whole, optimizer = self._whole_state(), self._optimizer_state()
-        self._processes.on_first(lambda: self._write_checkpoint(whole, optimizer))
-
-    def _write_checkpoint(self, whole: Mapping[str, Tensor], optimizer: Mapping[str, Any] | Path) -> None:
-        output = self._settings.output
-        with checkpoint.writing(output, self.state.global_step, self._identity) as folder:
-            self._save_files(folder, self._module_state(whole))
-            state = folder / checkpoint.STATE
-            # The model's own files may hold them in less precision.
-            checkpoint.save_tensors({name: whole[name] for name in self._changing}, state / _WEIGHTS)
-            if isinstance(optimizer, Path):
-                for path in optimizer.iterdir():
-                    path.rename(state / path.name)
-                optimizer.rmdir()
-            else:
-                checkpoint.save_tensors(optimizer, state / OPTIMIZER_NAME)
-            checkpoint.save_tensors(self.lr_scheduler.state_dict(), state / SCHEDULER_NAME)
-            self.state.save_to_json(str(state / TRAINER_STATE_NAME))
-        checkpoint.rotate(output, self._settings.keep)
-
-    def _whole_state(self) -> Mapping[str, Tensor]:
-        """All weights by name; gathered, in the first process alone, where they are dealt out."""
-        whole: Mapping[str, Tensor]
-        if self.is_fsdp_enabled:
-            whole = get_model_state_dict(self.model, options=_WHOLE)  # type: ignore[assignment]
-        elif self.is_deepspeed_enabled:
-            whole = self.accelerator.get_state_dict(self.model_wrapped) or {}
-        else:
-            whole = self.model.state_dict()
-        return whole
-
-    def _module_state(self, whole: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The state of the model's own module where it can't be asked itself."""
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            return None
-        own = "weights."  # the module's name in the Embedder
-        return {name.removeprefix(own): tensor for name, tensor in whole.items() if name.startswith(own)}
-
-    def _optimizer_state(self) -> Mapping[str, Any] | Path:
-        """The optimizer's state by names of weights, gathered; of DeepSpeed, a folder with each process's part."""
-        if self.is_deepspeed_enabled:
-            folder = self._settings.output / ".deepspeed.part"
-            self.model_wrapped.save_checkpoint(str(folder))
-            return folder
-        return get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=_WHOLE)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Nothing: `run` has loaded the weights before anything is wrapped."""
-
-    def _load_weights(self, state: Path) -> None:
-        weights = torch.load(state / _WEIGHTS, map_location="cpu", weights_only=True)
-        if weights.keys() != self._changing:
-            raise MmebError(f"{state.parent} trains other weights than this run: choose another --output.")
-        self.model.load_state_dict(weights, strict=False)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self.is_deepspeed_enabled:
-            super()._load_optimizer_and_scheduler(checkpoint)
-            return
-        read = partial(torch.load, map_location="cpu", weights_only=True)
-        optimizer = read(Path(checkpoint) / OPTIMIZER_NAME)
-        set_optimizer_state_dict(self.model, self.optimizer.optimizer, optimizer, options=_WHOLE)
-        self.lr_scheduler.load_state_dict(read(Path(checkpoint) / SCHEDULER_NAME))
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """In evaluation mode; what FSDP keeps at its root is there for who calls the model past it."""
-        self.model.eval()
-        if self.is_fsdp_enabled:
-            self.model.unshard()
         try:
-            yield
+            for batch in loader:
+                result = contrastive_step(state.model, batch, recipe, accelerator)
+                unreadable.report(result, batch)
+                check_finite("loss", result.loss)
+                norm = accelerator.clip_grad_norm_(state.model.parameters(), recipe.max_grad_norm)
+                measures = {**_measures(result), "grad_norm": check_finite("gradient", float(norm))}
+                measures["learning_rate"] = state.learning_rate
+                state.update()
+
+                log.add(measures)
+                is_last = state.step == recipe.steps
+                stops = _any_process(request.made, accelerator)
+                saves = stops or _is_due(state.step, settings.save_every, is_last)
+                # A resumed run begins a new window: so does an uninterrupted one, and both log the same.
+                if saves or _is_due(state.step, settings.log_every, is_last):
+                    log.write_measures(state.step)
+                if saves:
+                    with log.paused():
+                        _save_checkpoint(state, save, settings, identity, processes)
+                if evaluate is not None and _is_due(state.step, settings.eval_every):
+                    with log.paused(), state.evaluating():
+                        log.write_scores(state.step, evaluate(state.step))
+                if stops and not is_last:
+                    raise StoppedError(
+                        f"Stopped at step {state.step} of {recipe.steps}, as asked: the same command with --resume "
+                        f"goes on from {output / f'checkpoint-{state.step}'}."
+                    )
+            _write_model(state, save, output, identity, processes)
         finally:
-            if self.is_fsdp_enabled:
-                self.model.reshard()
-            self.model.train()
+            loader.close()
+            log.close()
+            model.module.eval()
+        lines = processes.on_first(lambda: read_log(output / checkpoint.LOG_FILE))
+    measured = [line for line in lines if "loss" in line]
+    skipped = int(sum(line["skipped_rows"] for line in measured))
+    return TrainOutcome(state.step, start, measured, skipped, time.perf_counter() - started)
+
+
+def make_accelerator(model: EmbeddingModel, recipe: Recipe, settings: RunSettings) -> Accelerator:
+    """The devices, the precision and the trackers of a run. Raises MmebError for what can't be set up."""
+    known, available = map(str, LoggerType), {str(tracker) for tracker in get_available_trackers()}
+    if missing := {*known} & {*settings.report_to} - available:
+        raise MmebError(f"The run can't be reported to {min(missing)}: install its package.")
+    # Text-only micro-batches leave the vision tower out.
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    on_gpu = model.device.type == "cuda"
+    try:
+        accelerator = Accelerator(
+            cpu=not on_gpu,
+            mixed_precision="bf16" if on_gpu and recipe.dtype != "float32" else "no",
+            log_with=list(settings.report_to) or None,
+            project_dir=settings.output,
+            kwargs_handlers=[ddp],
+            fsdp_plugin=_fsdp_plugin(settings.fsdp) if settings.fsdp is not None else None,
+            deepspeed_plugin=_deepspeed_plugin(settings.deepspeed, recipe) if settings.deepspeed is not None else None,
+        )
+    except (ImportError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise MmebError(f"The run can't be set up: {str(error).rstrip('.')}.") from error
+    if settings.fsdp is not None and accelerator.num_processes == 1:
+        raise MmebError("--fsdp shards a model over processes: start them with torchrun or accelerate launch.")
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise MmebError("Training takes FSDP in its version 2: set fsdp_version (version, in --fsdp's file) to 2.")
+    if (accelerator.device.index or 0) != (model.device.index or 0):
+        raise MmebError(f"A single process trains on {accelerator.device}: name another GPU by CUDA_VISIBLE_DEVICES.")
+    return accelerator
+
+
+def _fsdp_plugin(path: Path) -> FullyShardedDataParallelPlugin:
+    """From a JSON file with the plugin's arguments, or with the names that transformers' `fsdp_config` has for them."""
+    content = {name.removeprefix("fsdp_"): value for name, value in json.loads(path.read_text("utf-8")).items()}
+    names = {"version": "fsdp_version", "transformer_layer_cls_to_wrap": "transformer_cls_names_to_wrap"}
+    defaults = {"fsdp_version": 2, "auto_wrap_policy": "transformer_based_wrap", "cpu_ram_efficient_loading": False}
+    return FullyShardedDataParallelPlugin(**defaults | {names.get(name, name): each for name, each in content.items()})
+
+
+def _deepspeed_plugin(path: Path, recipe: Recipe) -> DeepSpeedPlugin:
+    plugin = DeepSpeedPlugin(hf_ds_config=str(path), gradient_clipping=recipe.max_grad_norm)
+    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch_size  # asked for; batches are our own
+    return plugin
+
+
+def _workers(settings: RunSettings, accelerator: Accelerator, processes: Processes) -> int:
+    if settings.workers is not None:
+        return settings.workers
+    return default_workers(accelerator.device.type, processes.local_size)
+
+
+def _is_due(step: int, every: int | None, is_last: bool = False) -> bool:
+    return every is not None and (is_last or step % every == 0)
+
+
+def _any_process(flag: bool, accelerator: Accelerator) -> bool:
+    """Whether it holds in any process; the same in all."""
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum") > 0)
+
+
+def _measures(result: StepResult) -> dict[str, float]:
+    return {
+        "loss": result.loss,
+        **asdict(result.measures),
+        "temperature": result.temperature,
+        "items": result.items,
+        "tokens": result.tokens,
+        "skipped_rows": len(result.skipped_rows),
+    }
+
+
+class UnreadableImages:
+    """What is said of images that can't be read, once each; or raised, unless their rows may be skipped."""
+
+    def __init__(self, skip: bool, accelerator: Accelerator) -> None:
+        self._skip = skip
+        self._accelerator = accelerator
+        self._said: set[str] = set()
+
+    def report(self, result: StepResult, batch: StepBatch) -> None:
+        """Raises MmebError, the same in every process."""
+        if not result.unreadable:
+            return
+        errors = batch.all_errors()
+        if not self._skip:
+            raise MmebError(f"{errors[0].rstrip('.')}: fix it, or leave such rows out with --skip-bad-rows.")
+        for error in errors:
+            if self._accelerator.is_main_process and error not in self._said:
+                say(f"Skipped: {error}")
+            self._said.add(error)
+
+
+def _not_finite(what: str, step: int, batches: BatchSampler, subsets: Sequence[TrainSubset], output: Path) -> MmebError:
+    rows = [subsets[subset].origin(row) for subset, row in batches[step]]
+    found = checkpoint.checkpoints(output)
+    kept = f"{found[-1].name} is the last good one" if found else "there is no checkpoint yet"
+    return MmebError(
+        f"The {what} of step {step + 1} is no longer finite, in a batch of {len(rows)} rows that begins with "
+        f"{'; '.join(rows[:3])}: look at these rows, or train with a lower learning rate or a higher temperature; "
+        f"{kept}."
+    )
+
+
+def _save_checkpoint(
+    state: TrainingState, save: Save, settings: RunSettings, identity: Mapping[str, Any], processes: Processes
+) -> None:
+    weights, optimizer = state.full_weights(), state.optimizer_state(settings.output)
+
+    def write() -> None:
+        with checkpoint.writing(settings.output, state.step, identity) as folder:
+            save(folder, state.module_weights(weights))
+            state.write(folder / checkpoint.STATE, weights, optimizer)
+        checkpoint.rotate(settings.output, settings.keep)
+
+    processes.on_first(write)
+
+
+def _write_model(
+    state: TrainingState, save: Save, output: Path, identity: Mapping[str, Any], processes: Processes
+) -> None:
+    """Write the model's files to the output folder."""
+    weights = state.full_weights()
+    processes.on_first(
+        lambda: checkpoint.finish(output, identity, lambda folder: save(folder, state.module_weights(weights)))
+    )
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)  # torch is to rename it
+            yield
+    except torch.OutOfMemoryError:
+        raise MmebError(
+            "There is not enough memory on the device for a micro-batch: lower micro_batch_size or micro_batch_tokens."
+        ) from None
+    except WorkerDiedError as error:
+        raise WorkerDiedError(
+            f"{error} The last checkpoint is kept, the same command with --resume goes on from there."
+        ) from None

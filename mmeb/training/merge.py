@@ -18,7 +18,7 @@ from mmeb.models.checkpoints.checkpoint import MANIFEST, read_manifest
 from mmeb.models.checkpoints.resolve import ADAPTER_CONFIG
 from mmeb.models.loading import load_model
 
-# How far a component of a unit vector may move. Weights in half precision are rounded once more where an adapter is
+# How much a component of a unit vector may differ. Weights in half precision are rounded once more where an adapter is
 # added to them: 2^-9 of each weight in bfloat16, 2^-12 in float16.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 
@@ -39,10 +39,10 @@ def merge(
     `tolerance` (by default that of the dtype), where `run` holds no adapter, and where `output` is there already.
     """
     if not (run / ADAPTER_CONFIG).is_file():
-        what = "a whole model, not a LoRA, and needs no merging" if run.is_dir() else "no folder"
+        what = "a full model, not a LoRA, and needs no merging" if run.is_dir() else "no folder"
         raise MmebError(f"{run} is {what}: give the folder of a run that trained a LoRA, or one of its checkpoints.")
     if output.exists():
-        raise MmebError(f"{output} is there already: choose another --output.")
+        raise MmebError(f"{output} already exists: choose another --output.")
     items = list(probes().values())
     how = {"device": device, "dtype": dtype, "offline": offline}
     beside = load_model(str(run), options={"lora": "keep"}, **how)  # type: ignore[arg-type]
@@ -50,17 +50,17 @@ def merge(
     del beside
     merged = load_model(str(run), options={"lora": "merge"}, **how)  # type: ignore[arg-type]
     limit = TOLERANCE[merged.dtype] if tolerance is None else tolerance
-    with replacing_folder(output) as aside:
-        merged.save(aside)
-        _write_manifest(run, aside, merged)
+    with replacing_folder(output) as temporary:
+        merged.save(temporary)
+        _write_manifest(run, temporary, merged)
         adapter = merged.adapter
         del merged
         gc.collect()
-        again = load_model(str(aside), adapter=adapter, **how)  # type: ignore[arg-type]
+        again = load_model(str(temporary), adapter=adapter, **how)  # type: ignore[arg-type]
         difference = float(np.abs(_embed(again, items) - expected).max())
         if not difference <= limit:
             raise MmebError(
-                f"The merged model embeds otherwise than the adapter beside its base: a component moves by "
+                f"The merged model does not embed as the adapter beside its base: a component differs by "
                 f"{difference:.1e}, more than {limit:.0e}; nothing is written. Merge with --dtype float32."
             )
     return difference

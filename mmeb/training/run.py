@@ -22,18 +22,18 @@ from mmeb.models.options import to_json
 from mmeb.tasks import get_tasks
 from mmeb.training.card import model_card
 from mmeb.training.checkpoint import LOG_FILE, refuse_overwriting
-from mmeb.training.loop import Evaluate, Save
+from mmeb.training.log import read_log
+from mmeb.training.loop import Evaluate, Save, TrainOutcome, train
 from mmeb.training.recipe import Recipe, RunSettings, to_mapping
 from mmeb.training.sampler import batches_of
 from mmeb.training.start import Trainable, check_adapter, start_model
-from mmeb.training.trainer import TrainOutcome, train
 
 CARD = "README.md"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that could begin: model, data, and the recipe as it will be followed."""
+    """A run that could start: model, data, and the recipe as it will be followed."""
 
     model: EmbeddingModel
     recipe: Recipe
@@ -103,9 +103,9 @@ def run(
 ) -> TrainOutcome:
     """Train by a recipe, on `data`, and write the model to `settings.output`.
 
-    Beside the weights lie `mmeb.json`, by which `load_model` takes the folder with no further word, and a model card;
-    in every checkpoint as well. `command` is what the card shows as the way to repeat it. Raises MmebError as `prepare`
-    and `train` do.
+    Beside the weights lie `mmeb.json`, by which `load_model` takes the folder without further options, and a model
+    card; in every checkpoint as well. `command` is what the card shows as the way to repeat it. Raises MmebError as
+    `prepare` and `train` do.
     """
     refuse_overwriting(settings.output, resume=settings.resume)
     if settings.eval_every is not None:
@@ -132,12 +132,10 @@ def saver(prepared: Prepared, settings: RunSettings, command: str) -> Save:
     def save(folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
         if recipe.lora is None and recipe.dtype != "float32" and model.device.type == "cuda":
             # As it computed, in half the space; the exact weights are in the checkpoint's own state.
-            whole = model.module.state_dict() if state is None else state
-            state = {
-                name: each.to(torch.bfloat16) if each.is_floating_point() else each for name, each in whole.items()
-            }
+            full = model.module.state_dict() if state is None else state
+            state = {name: each.to(torch.bfloat16) if each.is_floating_point() else each for name, each in full.items()}
         model.save(folder, state)
-        log = _log(settings.output / LOG_FILE)
+        log = read_log(settings.output / LOG_FILE)
         manifest = manifest_of(prepared, command)
         if recipe.learn_temperature:
             manifest["temperature"] = next((line["temperature"] for line in reversed(log) if "loss" in line), None)
@@ -176,7 +174,7 @@ def evaluator(model: EmbeddingModel, settings: RunSettings, offline: bool) -> Ev
 
 
 def _fetch_evaluation(settings: RunSettings, offline: bool) -> None:
-    """Find what is to be scored in the middle of the run: what is missing then would end it after hours."""
+    """Find the data of the evaluations in the middle of the run: what is missing then would end it after hours."""
     find_rows(get_tasks(settings.eval_tasks), open_source(settings.eval_data, offline=offline))
 
 
@@ -214,10 +212,5 @@ def manifest_of(prepared: Prepared, command: str) -> dict[str, Any]:
     }
 
 
-def _log(path: Path) -> list[dict[str, float]]:
-    """What a run has measured so far, line by line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-
-
 def _without(skipped: int) -> str:
-    return f" ({skipped:,} bad rows left out)" if skipped else ""
+    return f" ({skipped:,} bad rows skipped)" if skipped else ""

@@ -1,4 +1,4 @@
-"""The model that a run starts from, with what is to be trained set free and the rest frozen."""
+"""The model that a run starts from: what of it is trained, and the rest frozen."""
 
 import os
 import re
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmeb.errors import MmebError
 from mmeb.models.adapters.demo import DemoConfig, DemoModel
@@ -20,6 +19,8 @@ from mmeb.models.loading import load_model
 from mmeb.models.options import parse_options
 from mmeb.models.registry import adapter_class
 from mmeb.training.recipe import LoraSettings, Recipe, find_recipe, recipe_names
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ def start_model(
 ) -> tuple[EmbeddingModel, Recipe, Trainable]:
     """The recipe's model, ready to be trained; the recipe, with the shape of the adapter that it goes on from.
 
-    `device` is cpu or cuda; with several processes each takes a GPU of its own. Without `weights` the model is no more
-    than its shape, where the adapter knows how and no earlier adapter is to be read. Raises MmebError for an adapter
-    that can't be trained, or not with a LoRA, for targets that match nothing, and for what can't be loaded.
+    `device` is cpu or cuda; with several processes each takes the GPU of its local rank. Without `weights` the model
+    lies on the meta device, where the adapter knows how and there is no earlier LoRA to read. Raises MmebError for an
+    adapter that can't be trained, or not with a LoRA, for targets that match nothing, and for what can't be loaded.
     """
     check_adapter(recipe)
-    model = _load(recipe, own_device(device), offline, meta=not weights)
+    model = _load(recipe, process_device(device), offline, meta=not weights)
     module = model.module
-    if any(isinstance(part, _BatchNorm) for part in module.modules()):
+    if any(isinstance(part, _BATCH_NORMS) for part in module.modules()):
         raise MmebError(
             f"{model.name} has batch normalisation, by which an item's vector depends on its batch: "
             "train a model without it."
@@ -63,7 +64,7 @@ def start_model(
         _checkpoint_gradients(model)
     trainable = describe(module)
     if trainable.trained == 0:
-        raise MmebError("Nothing is left to be trained: leave --freeze-tower out, or name other --lora-targets.")
+        raise MmebError("No weight is left to train: leave freeze_tower out, or name other lora.targets.")
     return model, recipe, trainable
 
 
@@ -80,8 +81,8 @@ def check_adapter(recipe: Recipe) -> None:
         raise MmebError(f"The adapter {recipe.adapter} needs a model to start from: name one with --model.")
 
 
-def own_device(kind: str | None = None) -> str:
-    """The CPU, or this process's own GPU, by its local rank; without `kind` a GPU where there is one."""
+def process_device(kind: str | None = None) -> str:
+    """The CPU, or this process's GPU, by its local rank; without `kind` a GPU where there is one."""
     if kind == "cpu" or (kind is None and not torch.cuda.is_available()):
         return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -100,21 +101,21 @@ def _load(recipe: Recipe, device: str, offline: bool, *, meta: bool) -> Embeddin
     if recipe.model is None:
         parse_options(DemoModel.options_class, recipe.options, recipe.adapter)
         return DemoModel.new(DemoConfig(), seed=recipe.seed, device=torch.device(device))
-    # Small steps would be lost in the rounding of bfloat16: where all weights are trained they are float32, and the
-    # trainer's autocast computes in bfloat16. A frozen base loses nothing.
-    whole = recipe.lora is None
-    number = "float32" if whole or recipe.dtype == "float32" else None if recipe.dtype == "auto" else recipe.dtype
+    # Small steps would be lost in the rounding of bfloat16: where all weights are trained they are float32, and
+    # autocast computes in bfloat16. A frozen base loses nothing.
+    is_full = recipe.lora is None
+    dtype = "float32" if is_full or recipe.dtype == "float32" else None if recipe.dtype == "auto" else recipe.dtype
     model = load_model(
         recipe.model,
         adapter=recipe.adapter,
         device=device,
-        dtype=number,
-        options={**recipe.options, **({} if whole else {"lora": "keep"})},
+        dtype=dtype,
+        options={**recipe.options, **({} if is_full else {"lora": "keep"})},
         revision=recipe.model_revision,
         offline=offline,
         meta=meta,
     )
-    if meta and not whole and model.checkpoint.base is not None:
+    if meta and not is_full and model.checkpoint.base is not None:
         return _load(recipe, device, offline, meta=False)  # the adapter to go on from is part of the shape
     return model
 
@@ -152,7 +153,7 @@ def _with_lora(model: EmbeddingModel, recipe: Recipe, settings: LoraSettings) ->
 
 def _freeze_tower(model: EmbeddingModel) -> None:
     if not model.capabilities.image_tower:
-        raise MmebError(f"The adapter {model.adapter} names no image tower: leave --freeze-tower out.")
+        raise MmebError(f"The adapter {model.adapter} names no image tower: leave freeze_tower out.")
     for name in model.capabilities.image_tower:
         model.module.get_submodule(name).requires_grad_(False)
 

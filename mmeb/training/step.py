@@ -1,210 +1,195 @@
-"""What a step consists of: the global batch's items, and what this process runs of them."""
+"""A contrastive step over any number of micro-batches and processes, with the gradient of the full batch.
 
-import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+GradCache, after Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021): embed all
+items without a graph, take the loss's gradient at the representations, then embed each micro-batch again and
+backpropagate from there to the weights.
+"""
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from torch.utils.data import Dataset
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from mmeb.data.images.image import MemoryImage
-from mmeb.data.item import Item
-from mmeb.data.train.dataset import TrainPair
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
 from mmeb.errors import MmebError
 from mmeb.models.base import Batch, EmbeddingModel
-from mmeb.runtime.batching import BatchLimit
+from mmeb.training.batch import MicroBatch, Pairing, StepBatch, hash_seed
+from mmeb.training.loss import Measures, info_nce, measure
 from mmeb.training.recipe import Recipe
-from mmeb.training.rounds import Planned, plan_rounds
-from mmeb.training.sampler import Draw
 
-_BLANK = 64  # pixels
+_TEMPERATURE_FLOOR = 0.01  # of a learned temperature, as in CLIP
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """Which of a step's items are queries and candidates of which rows; the same in every process.
+class StepResult:
+    """The loss of a step and what was measured; the same in every process.
 
-    `queries` int64 (n,) and `candidates` int64 (m,) are positions among the `n_items` unique items; candidate i < n is
-    the positive of row i, the rest are hard negatives. `same` is bool (n, m), true where a candidate equals one of the
-    row's positives in text and image.
+    `items` counts the unique items and `tokens` their real tokens, over all processes. `skipped_rows` are the rows, by
+    place in the batch, that were left out because an image of theirs can't be read; `unreadable` counts such items.
     """
 
-    n_items: int
-    queries: NDArray[np.int64]
-    candidates: NDArray[np.int64]
-    same: NDArray[np.bool_]
+    loss: float
+    measures: Measures
+    temperature: float
+    items: int
+    tokens: int
+    skipped_rows: tuple[int, ...]
+    unreadable: int
 
 
-@dataclass(frozen=True)
-class Work:
-    """A sub-batch that is to be prepared: its items, and their positions among the step's items, int64 (n_items,).
+class Embedder(nn.Module):
+    """A model's forward pass as a module, which accelerate prepares, wraps and shards; and the learned temperature.
 
-    `seed` is what their random state starts from. A filler only keeps this process in step with the others: its
-    vectors are dropped.
+    `log_temperature` is float32 (1,), or None; one element rather than a scalar, which could not be sharded.
+    `_no_split_modules` are the layers that FSDP shards by, under the name that transformers gives them.
     """
 
-    items: list[Item]
-    positions: NDArray[np.int64]
-    seed: int
-    filler: bool
+    def __init__(self, model: EmbeddingModel, temperature: float | None = None) -> None:
+        """`temperature` is where a learned one starts."""
+        super().__init__()
+        self.weights = model.module
+        self.model = model
+        start = None if temperature is None else torch.tensor([math.log(temperature)], device=model.device)
+        self.log_temperature = None if start is None else nn.Parameter(start)
+        layers = {name for part in self.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+        self._no_split_modules = sorted(layers & {type(part).__name__ for part in self.modules()})
+
+    def forward(self, batches: Sequence[Batch], seeds: Sequence[int]) -> tuple[list[Tensor], Tensor | None]:
+        """Unit vectors (batch.size, dim) of each batch, and the logarithm of the temperature where it is learned.
+
+        Each batch runs under the random state of its seed, so that another pass over it drops the very same units;
+        the state outside stays as it was.
+        """
+        # torch.manual_seed seeds all devices, and writes a stack trace down where a GPU's library finds no GPU.
+        set_seed = torch.default_generator.manual_seed if self.model.device.type == "cpu" else torch.manual_seed
+        vectors = []
+        for batch, seed in zip(batches, seeds, strict=True):
+            with torch.random.fork_rng([self.model.device] if self.model.device.type == "cuda" else []):
+                set_seed(seed)
+                vectors.append(self.model.embed(batch))
+        # The temperature comes out of the forward pass like the vectors: a wrapper then reduces its gradient too.
+        return vectors, None if self.log_temperature is None else self.log_temperature.clone()
 
 
-@dataclass(frozen=True)
-class SubBatch:
-    """Work that is prepared: `batch` is what the model takes of it.
+def contrastive_step(model: nn.Module, batch: StepBatch, recipe: Recipe, accelerator: Accelerator) -> StepResult:
+    """Add the gradient of a batch's loss to the weights', each process running its part of the batch.
 
-    `unreadable` holds the items, by position in the step, whose image could not be read, with what to say of each;
-    another image stands in for theirs, so that the plan is kept.
+    `model` is an `Embedder` as the accelerator wraps it. The gradient, averaged over processes by the wrapper, is that
+    of the full batch's loss, and is synchronised once. All forward passes but the last are made twice, first without a
+    graph; a single one is made once. The device holds the graph of one pass at a time, and the representations.
+
+    Rows with an unreadable image are left out. Raises MmebError, in every process, where no row is left.
     """
+    passes = len(batch.plan.passes)
 
-    positions: NDArray[np.int64]
-    batch: Batch
-    seed: int
-    filler: bool
-    unreadable: dict[int, str]
+    def forward(micro_batches: Sequence[MicroBatch]) -> tuple[list[Tensor], Tensor | None]:
+        seeds = [hash_seed(recipe.seed, batch.plan.step, each.number) for each in micro_batches]
+        inputs = [each.inputs.to(accelerator.device) for each in micro_batches if each.inputs is not None]
+        embedded: tuple[list[Tensor], Tensor | None] = model(inputs, seeds)
+        return embedded
 
-    def without_inputs(self) -> "SubBatch":
-        """All but what the model takes."""
-        return replace(self, batch=replace(self.batch, inputs={}))
+    representations, tokens = [], 0
+    for number, micro_batches in enumerate(batch.first_pass()):
+        with torch.set_grad_enabled(number == passes - 1), _synchronising(accelerator, model, passes == 1):
+            vectors, log_temperature = forward(micro_batches)
+        representations += [vector.detach() for vector in vectors]
+        tokens += sum(each.inputs.tokens for each in micro_batches if each.inputs is not None and not each.filler)
 
+    items, tokens = _gather(batch, representations, tokens, accelerator)
+    items.requires_grad_()
+    learned = None if log_temperature is None else _floored(log_temperature)
+    temperature = recipe.temperature if learned is None else learned.exp()
+    readable = items.detach().any(dim=1)  # a unit vector is nowhere all zero
+    valid, selected = _select(batch.plan.pairing, items, readable)
+    if not valid.any():
+        raise MmebError(f"No row of the batch of step {batch.plan.step} can be used: {batch.all_errors()[0]}")
+    queries, candidates, targets, same = selected
+    masked = same if recipe.mask_equal_targets else torch.zeros_like(same)
+    loss = info_nce(queries, candidates, targets, masked, temperature, symmetric=recipe.symmetric)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert items.grad is not None
+    gradient = items.grad * accelerator.num_processes  # wrappers take the mean over processes
 
-@dataclass(frozen=True)
-class StepPlan:
-    """One process's part of a step.
+    def backward(micro_batches: Sequence[MicroBatch], vectors: Sequence[Tensor], is_last: bool) -> None:
+        surrogate = _surrogate(micro_batches, vectors, gradient)
+        if is_last and log_temperature is not None and learned is not None and learned.grad is not None:
+            surrogate = surrogate + (log_temperature * learned.grad).sum()
+        accelerator.backward(surrogate)
 
-    `rounds` holds the sub-batches that go through the model in one forward pass each; all processes have equally many
-    rounds, with items of the same kinds in the same places. `unreadable` is as in `SubBatch`, of what was found so
-    while planning.
-    """
-
-    step: int
-    pairing: Pairing
-    rounds: list[list[Work]]
-    unreadable: dict[int, str]
-
-
-@dataclass(frozen=True)
-class StepBatch:
-    """A plan, and its rounds as they are prepared, to be gone through once; `again` prepares rounds of it anew."""
-
-    plan: StepPlan
-    rounds: Iterable[list[SubBatch]]
-    again: Callable[[Sequence[list[Work]]], Iterator[list[SubBatch]]]
-
-
-class StepPlans(Dataset[StepPlan | MmebError]):
-    """A step's draw in, this process's plan of the step out; the whole step is planned in every process.
-
-    A mistake of the user's other than an unreadable image comes back as a value, so that its sentence stays plain.
-    """
-
-    def __init__(
-        self,
-        model: EmbeddingModel,
-        subsets: Sequence[Sequence[TrainPair]],
-        recipe: Recipe,
-        *,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        self._model = model
-        self._subsets = subsets
-        self._recipe = recipe
-        self._rank = rank
-        self._world = world
-
-    def __getitem__(self, draw: Draw) -> StepPlan | MmebError:
-        try:
-            return self._plan(draw)
-        except MmebError as error:
-            return error
-
-    def _plan(self, draw: Draw) -> StepPlan:
-        recipe, model = self._recipe, self._model
-        pairs = [self._subsets[subset][row] for subset, row in draw.rows]
-        chosen = [
-            hash_seed(recipe.seed, draw.step, *place) % len(pair.positives)
-            for pair, place in zip(pairs, draw.rows, strict=True)
-        ]
-        items, pairing = pair_up(pairs, chosen, recipe.negatives)
-        unreadable: dict[int, str] = {}
-        costs = np.zeros(len(items), dtype=np.int64)
-        for position, item in enumerate(items):
-            try:
-                costs[position] = model.cost(item)
-            except MmebError as error:
-                items[position] = _stand_in(item, error)
-                unreadable[position] = str(error)
-                costs[position] = model.cost(items[position])
-        groups = [model.group(item) for item in items]
-
-        def work(planned: Planned) -> Work:
-            own = [items[position] for position in planned.items]
-            return Work(own, planned.items, hash_seed(recipe.seed, draw.step, planned.number), planned.filler)
-
-        rounds = plan_rounds(costs, groups, _limit(recipe), self._world)
-        own_rounds = [[work(row[self._rank]) for row in rows] for rows in rounds]
-        return StepPlan(draw.step, pairing, own_rounds, unreadable)
-
-
-def prepare(model: EmbeddingModel, work: Work) -> SubBatch:
-    """Preprocess a sub-batch. Raises MmebError for a mistake of the user's other than an unreadable image."""
-    items, unreadable = list(work.items), {}
-    try:
-        batch = model.preprocess(items)
-    except MmebError:
-        for place, item in enumerate(items):
-            try:
-                model.preprocess([item])
-            except MmebError as error:
-                items[place] = _stand_in(item, error)
-                unreadable[int(work.positions[place])] = str(error)
-        batch = model.preprocess(items)
-    return SubBatch(work.positions, batch, work.seed, work.filler, unreadable)
-
-
-def pair_up(pairs: Sequence[TrainPair], chosen: Sequence[int], negatives: int | None) -> tuple[list[Item], Pairing]:
-    """A batch's unique items, and which of them are whose.
-
-    `chosen` says which of its positives each row is trained on; of its hard negatives the first `negatives` count
-    (None: all).
-    """
-    queries = [pair.query for pair in pairs]
-    candidates = [pair.positives[choice] for pair, choice in zip(pairs, chosen, strict=True)]
-    candidates += [item for pair in pairs for item in pair.negatives[:negatives]]
-    position = {item: number for number, item in enumerate(dict.fromkeys([*queries, *candidates]))}
-    contents: dict[Hashable, int] = {}
-    content = np.array([contents.setdefault((item.text, item.image), len(contents)) for item in candidates])
-    same = content[: len(pairs), None] == content[None, :]
-    for row, pair in enumerate(pairs):
-        for other in pair.positives if len(pair.positives) > 1 else ():
-            same[row] |= content == contents.get((other.text, other.image), -1)
-    return list(position), Pairing(
-        len(position),
-        np.array([position[item] for item in queries], dtype=np.int64),
-        np.array([position[item] for item in candidates], dtype=np.int64),
-        same,
+    with _synchronising(accelerator, model, passes == 1):
+        backward(batch.plan.passes[-1], vectors, passes == 1)  # the last pass has its graph already
+    del vectors
+    for number, micro_batches in enumerate(batch.second_pass()):
+        with _synchronising(accelerator, model, number == passes - 2):
+            vectors, log_temperature = forward(micro_batches)
+            backward(micro_batches, vectors, number == passes - 2)
+        del vectors
+    return StepResult(
+        loss=loss.item(),
+        measures=measure(queries, candidates, targets, masked),
+        temperature=temperature if isinstance(temperature, float) else temperature.item(),
+        items=len(items),
+        tokens=tokens,
+        skipped_rows=tuple((~valid).nonzero().flatten().tolist()),
+        unreadable=int((~readable).sum()),
     )
 
 
-def hash_seed(*numbers: int) -> int:
-    """A seed that follows from some numbers and from nothing else, 63 bits."""
-    digest = blake2b("/".join(map(str, numbers)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
+@contextmanager
+def _synchronising(accelerator: Accelerator, model: nn.Module, yes: bool) -> Iterator[None]:
+    """Whether a backward pass in here ends with the processes' gradients reduced."""
+    if yes:
+        yield
+        return
+    accelerator.sync_gradients = False  # DeepSpeed's wrapper would take an optimizer step
+    try:
+        with accelerator.no_sync(model):
+            yield
+    finally:
+        accelerator.sync_gradients = True
 
 
-def _limit(recipe: Recipe) -> BatchLimit | None:
-    if recipe.micro_batch_size is None and recipe.micro_batch_tokens is None:
-        return None
-    return BatchLimit(recipe.micro_batch_size or sys.maxsize, recipe.micro_batch_tokens)
+def _gather(
+    batch: StepBatch, representations: Sequence[Tensor], tokens: int, accelerator: Accelerator
+) -> tuple[Tensor, int]:
+    """All items' vectors, float32 (n_items, dim), zero for an unreadable one, and all tokens: one reduction."""
+    n_items, dim, device = batch.plan.pairing.n_items, representations[0].shape[1], accelerator.device
+    vectors = torch.zeros(n_items, dim, device=device)
+    for each, part in zip(
+        (each for each_pass in batch.plan.passes for each in each_pass), representations, strict=True
+    ):
+        if not each.filler:
+            vectors[torch.from_numpy(each.positions).to(device)] = part.float()
+    vectors[list(batch.errors)] = 0
+    flat = torch.cat([vectors.flatten(), torch.tensor([tokens], dtype=torch.float32, device=device)])
+    flat = accelerator.reduce(flat, "sum")
+    return flat[:-1].view(n_items, dim), int(flat[-1])
 
 
-def _stand_in(item: Item, error: MmebError) -> Item:
-    """The item with a blank image for the one that can't be read; raises `error` where it is not the image's fault."""
-    if item.image is None:
-        raise error
-    blank = MemoryImage(Image.new("RGB", (_BLANK, _BLANK)))
-    return Item(item.prompt, item.instruction, item.text, blank, item.role)
+def _select(pairing: Pairing, items: Tensor, readable: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """The valid rows, bool (n,), and the queries, candidates, targets and copies of `info_nce` that they have."""
+    queries, candidates, same = (
+        torch.from_numpy(each).to(items.device) for each in (pairing.queries, pairing.candidates, pairing.same)
+    )
+    valid = readable[queries] & readable[candidates[: len(queries)]]
+    kept = readable[candidates]
+    kept[: len(queries)] = valid
+    targets = torch.arange(int(valid.sum()), device=items.device)
+    return valid, (items[queries[valid]], items[candidates[kept]], targets, same[valid][:, kept])
+
+
+def _surrogate(micro_batches: Sequence[MicroBatch], vectors: Sequence[Tensor], gradient: Tensor) -> Tensor:
+    """A scalar whose gradient at each vector is that of the loss, and at a filler's zero."""
+    parts = []
+    for each, vector in zip(micro_batches, vectors, strict=True):
+        target = gradient[torch.from_numpy(each.positions).to(gradient.device)]
+        parts.append((vector * (torch.zeros_like(target) if each.filler else target)).sum())
+    return torch.stack(parts).sum()
+
+
+def _floored(log_temperature: Tensor) -> Tensor:
+    """The logarithm of a learned temperature, a leaf; it stays at its floor, but may rise from there."""
+    return log_temperature.detach().clamp(min=math.log(_TEMPERATURE_FLOOR)).requires_grad_()

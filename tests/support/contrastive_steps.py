@@ -1,7 +1,7 @@
 """Single training steps: the reference's batch on its tiny checkpoints, and the gradient that a step leaves."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,12 @@ from torch.distributed.tensor import DTensor
 
 from mmeb.data.item import Item, Role
 from mmeb.data.train.dataset import TrainPair
-from mmeb.errors import MmebError
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.loading import load_model
-from mmeb.training.embedder import Embedder
-from mmeb.training.grad_cache import StepOutcome, contrastive_step
+from mmeb.training.batch import Rows, StepBatch, plan_step, prepare
+from mmeb.training.loop import UnreadableImages
 from mmeb.training.recipe import Recipe
-from mmeb.training.sampler import Draw
-from mmeb.training.step import StepBatch, StepPlans, SubBatch, Work, prepare
+from mmeb.training.step import Embedder, StepResult, contrastive_step
 from support.paths import GOLDEN
 
 ADAPTERS = {"phi3_v": "phi35v", "qwen2_vl": "qwen2-vl"}
@@ -79,37 +77,36 @@ def golden_pairs() -> list[TrainPair]:
     return [pair(row) for row in reference("phi3_v")["samples"]]
 
 
-def whole_draw(pairs: Sequence[TrainPair], step: int = 0) -> Draw:
+def all_rows(pairs: Sequence[TrainPair]) -> Rows:
     """All pairs of one subset, in order."""
-    return Draw(step, [(0, row) for row in range(len(pairs))])
+    return [(0, row) for row in range(len(pairs))]
 
 
 def make_step(
     model: EmbeddingModel, pairs: Sequence[TrainPair], recipe: Recipe, *, rank: int = 0, world: int = 1, step: int = 0
 ) -> StepBatch:
-    plan = StepPlans(model, [pairs], recipe, rank=rank, world=world)[whole_draw(pairs, step)]
-    if isinstance(plan, MmebError):
-        raise plan
-
-    def prepared(rounds: Sequence[list[Work]]) -> Iterator[list[SubBatch]]:
-        return ([prepare(model, work) for work in works] for works in rounds)
-
-    return StepBatch(plan, list(prepared(plan.rounds)), prepared)
+    """All pairs as one batch: this process's part of it."""
+    plan = plan_step(model, [pairs], recipe, step, all_rows(pairs), rank=rank, world=world)
+    work = [plan.work(micro_batch) for micro_batches in plan.passes for micro_batch in micro_batches]
+    return StepBatch(
+        plan, (prepare(model, each) for each in work), lambda work: (prepare(model, each) for each in work)
+    )
 
 
 def take_step(
     model: EmbeddingModel, pairs: Sequence[TrainPair], recipe: Recipe, *, step: int = 0, skip_bad_rows: bool = False
-) -> tuple[StepOutcome, Gradients]:
+) -> tuple[StepResult, Gradients]:
     """One step over all pairs in this process: what it came to, and the gradient of every weight that has one."""
     embedder = Embedder(model, recipe.temperature if recipe.learn_temperature else None).train()
     embedder.zero_grad()
-    batch = make_step(model, pairs, recipe, step=step)
-    outcome = contrastive_step(embedder, batch, recipe, Accelerator(cpu=True), skip_bad_rows=skip_bad_rows)
-    return outcome, gradients(embedder)
+    batch, accelerator = make_step(model, pairs, recipe, step=step), Accelerator(cpu=True)
+    result = contrastive_step(embedder, batch, recipe, accelerator)
+    UnreadableImages(skip_bad_rows, accelerator).report(result, batch)
+    return result, gradients(embedder)
 
 
 def gradients(embedder: nn.Module) -> Gradients:
-    """By the weights' names in the model, whatever wraps it; of sharded ones the whole."""
+    """By the weights' names in the model, whatever wraps it; of sharded ones in full."""
     found = {name: weight.grad for name, weight in embedder.named_parameters() if weight.grad is not None}
     whole = {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
     return {name.removeprefix("module.").removeprefix("weights."): grad.numpy().copy() for name, grad in whole.items()}

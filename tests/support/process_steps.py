@@ -16,9 +16,9 @@ from mmeb.data.train.dataset import TrainPair
 from mmeb.errors import MmebError
 from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
-from mmeb.training.embedder import Embedder
-from mmeb.training.grad_cache import StepOutcome, contrastive_step
+from mmeb.training.loop import UnreadableImages
 from mmeb.training.recipe import Recipe
+from mmeb.training.step import Embedder, StepResult, contrastive_step
 from support.contrastive_steps import Gradients, golden_model, golden_pairs, gradients, make_step, with_lora
 
 
@@ -36,7 +36,7 @@ class Case:
 class Taken:
     """What a process came to, and the gradient that it then has; or the error that it raised."""
 
-    outcome: StepOutcome | None
+    outcome: StepResult | None
     gradients: Gradients
     error: str = ""
 
@@ -76,7 +76,7 @@ CASES: Mapping[str, Case] = {
         golden_pairs(),
         Recipe("phi35v", batch_size=8, negatives=0, mask_equal_targets=False, micro_batch_size=2),
     ),
-    "sub-batches": Case(_demo, golden_pairs(), replace(_RECIPE, micro_batch_size=3)),
+    "micro-batches": Case(_demo, golden_pairs(), replace(_RECIPE, micro_batch_size=3)),
     "one graph": Case(_demo, golden_pairs(), replace(_RECIPE, micro_batch_size=None)),
     "few items": Case(_demo, golden_pairs()[:3], replace(_RECIPE, micro_batch_size=10)),
     "dropout": Case(_dropping, golden_pairs(), _RECIPE),
@@ -88,7 +88,7 @@ CASES: Mapping[str, Case] = {
 
 
 def take_steps(names: list[str], sharded: bool = False) -> dict[str, Taken]:
-    """Each case's step, in this process's part of it; the last process asks for a stop.
+    """Each case's step, in this process's part of it.
 
     Several processes are wrapped as the trainer has them wrapped; or, `sharded`, by FSDP.
     """
@@ -106,13 +106,12 @@ def _take(case: Case, accelerator: Accelerator, sharded: bool) -> Taken:
     embedder: nn.Module = Embedder(model, recipe.temperature if recipe.learn_temperature else None).train()
     embedder = _sharded(embedder, accelerator) if sharded else accelerator.prepare(embedder)
     rank, world = accelerator.process_index, accelerator.num_processes
-    batch = make_step(model, case.pairs, recipe, rank=rank, world=world)
     try:
         for _ in range(2):  # the first step may leave nothing behind in the wrapper
             embedder.zero_grad()
-            outcome = contrastive_step(
-                embedder, batch, recipe, accelerator, stop=rank == world - 1, skip_bad_rows=case.skip_bad_rows
-            )
+            batch = make_step(model, case.pairs, recipe, rank=rank, world=world)
+            outcome = contrastive_step(embedder, batch, recipe, accelerator)
+            UnreadableImages(case.skip_bad_rows, accelerator).report(outcome, batch)
     except MmebError as error:
         return Taken(None, {}, str(error))
     return Taken(outcome, gradients(embedder))

@@ -16,8 +16,7 @@ PATIENCE = 120  # seconds until a process that hangs is a failure
 _PRELOAD = [
     "mmeb.models.adapters.vlm2vec",
     "mmeb.training.step",
-    "mmeb.training.grad_cache",
-    "mmeb.training.embedder",
+    "mmeb.training.loop",
     "peft",
 ]
 

@@ -19,8 +19,8 @@ from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoints import lora
 from mmeb.models.loading import load_model
+from mmeb.training.loop import TrainOutcome, train
 from mmeb.training.recipe import Recipe, RunSettings
-from mmeb.training.trainer import TrainOutcome, train
 from support.paths import GOLDEN, ROOT
 
 _CHECKPOINTS = GOLDEN / "ckpt"

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the last few, of one run alone; and a run goes on from one as if unbroken."""
+"""Checkpoints: complete or not there, the last few, of one run alone; and a run resumes as if uninterrupted."""
 
 import json
 from dataclasses import replace
@@ -132,7 +132,7 @@ def test_a_finished_run_is_refused_with_resume_too(tmp_path: Path) -> None:
 
 def test_a_folder_with_another_model_is_refused(tmp_path: Path) -> None:
     demo_model().save(tmp_path)
-    with pytest.raises(MmebError, match="a model that no training run here has made"):
+    with pytest.raises(MmebError, match="a model that is not of a training run"):
         run(tmp_path)
 
 
@@ -141,6 +141,15 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_what_differs(stopped: Path
     with pytest.raises(MmebError, match=r"another training run \(recipe.learning_rate: 0.001 there, 0.002 now\)"):
         run(stopped, replace(RECIPE, learning_rate=2e-3), resume=True)
     assert files(stopped) == before
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_as_such(stopped: Path) -> None:
+    record = stopped / "checkpoint-2/training.json"
+    content = json.loads(record.read_text())
+    del content["identity"]["format"]
+    record.write_text(json.dumps(content))
+    with pytest.raises(MmebError, match="checkpoint-2 was written by another version of mmeb"):
+        run(stopped, resume=True)
 
 
 def test_a_checkpoint_of_other_data_is_refused_by_what_differs(stopped: Path) -> None:

@@ -21,8 +21,8 @@ from mmeb.data.train.dataset import open_train
 from mmeb.errors import MmebError
 from mmeb.runtime.signals import StoppedError
 from mmeb.training import checkpoint
+from mmeb.training.loop import train
 from mmeb.training.recipe import RunSettings
-from mmeb.training.trainer import train
 
 TEN = replace(RECIPE, steps=10)
 
@@ -141,7 +141,8 @@ def test_a_worker_that_is_killed_is_said_plainly(tmp_path: Path) -> None:
 
     with pytest.raises(MmebError, match=r"was killed.* fewer --workers take less\. The last checkpoint is kept"):
         run(tmp_path, TEN, workers=2, save_every=2, **after(3, kill_one))
-    assert last_checkpoint(tmp_path) == "checkpoint-2"
+    # The step that its siblings had ready may still be taken.
+    assert last_checkpoint(tmp_path) in ("checkpoint-2", "checkpoint-4")
 
 
 def own_data(folder: Path, broken: int) -> Path:
@@ -183,4 +184,4 @@ def test_rows_with_such_an_image_are_left_out_counted_and_named_once_on_request(
     outcome = train_on(data, tmp_path / "run", skip_bad_rows=True)
     assert outcome.skipped_rows == 4  # one in each step
     assert all(line["skipped_rows"] == 1 for line in outcome.log)
-    assert capfd.readouterr().err.count("Left out: mine, row 5: ") == 1
+    assert capfd.readouterr().err.count("Skipped: mine, row 5: ") == 1

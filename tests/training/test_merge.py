@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_merged_model_is_whole_and_embeds_the_same(run: Path, tmp_path: Path) -> None:
+def test_a_merged_model_is_complete_and_embeds_the_same(run: Path, tmp_path: Path) -> None:
     difference = merge(run, tmp_path / "merged", device="cpu")
     assert 0 < difference < 1e-5
     merged = load_model(str(tmp_path / "merged"), device="cpu")
@@ -61,15 +61,15 @@ def test_nothing_is_written_where_embeddings_change(run: Path, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_lora_is_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(MmebError, match="whole model, not a LoRA"):
+def test_what_is_not_a_lora_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(MmebError, match="full model, not a LoRA"):
         merge(CKPT / "phi3_v", tmp_path / "merged")
     with pytest.raises(MmebError, match="no folder"):
         merge(tmp_path / "none", tmp_path / "merged")
 
 
-def test_what_is_there_already_is_not_overwritten(run: Path, tmp_path: Path) -> None:
+def test_what_already_exists_is_not_overwritten(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(MmebError, match="is there already"):
+    with pytest.raises(MmebError, match="already exists"):
         merge(run, tmp_path)
     assert (tmp_path / "file").read_text() == "kept"

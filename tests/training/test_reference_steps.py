@@ -23,9 +23,8 @@ from transformers import get_linear_schedule_with_warmup
 
 from mmeb.data.train.dataset import TrainPair
 from mmeb.models.base import EmbeddingModel
-from mmeb.training.embedder import Embedder
-from mmeb.training.grad_cache import contrastive_step
 from mmeb.training.recipe import Recipe
+from mmeb.training.step import Embedder, contrastive_step
 
 # The reference makes no use of hard negatives, nor does it mask equal targets.
 _RECIPE = Recipe("phi35v", batch_size=8, negatives=0, mask_equal_targets=False)
@@ -76,8 +75,9 @@ def test_representations_are_the_reference_ones(name: str, model: EmbeddingModel
     batch = make_step(model, pairs, replace(_RECIPE, micro_batch_size=3))
     vectors = np.empty((batch.plan.pairing.n_items, model.dim), dtype=np.float32)
     with torch.no_grad():
-        for (sub,) in batch.rounds:
-            vectors[sub.positions] = model.embed(sub.batch).numpy()
+        for (micro_batch,) in batch.first_pass():
+            assert micro_batch.inputs is not None
+            vectors[micro_batch.positions] = model.embed(micro_batch.inputs).numpy()
     arrays = np.load(GOLDEN / f"train/{name}.npz")
     np.testing.assert_allclose(vectors[batch.plan.pairing.queries], arrays["qry_reps"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(vectors[batch.plan.pairing.candidates], arrays["tgt_reps"], rtol=0, atol=1e-5)
@@ -125,7 +125,7 @@ def _trainpy_batches() -> list[list[TrainPair]]:
 
 
 def test_three_optimizer_steps_are_the_reference_ones() -> None:
-    """AdamW, a linear schedule with a step of warm-up, gradients clipped to 1, sub-batches of 2."""
+    """AdamW, a linear schedule with a step of warm-up, gradients clipped to 1, micro-batches of 2."""
     expected = reference("phi3_v_trainpy_3steps")
     recipe = replace(_RECIPE, micro_batch_size=2)
     model = golden_model("phi3_v")

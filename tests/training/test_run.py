@@ -22,7 +22,7 @@ from mmeb.models.loading import load_model
 from mmeb.training.card import model_card
 from mmeb.training.recipe import LoraSettings, Recipe, RunSettings, find_recipe
 from mmeb.training.run import prepare, run
-from mmeb.training.start import own_device, start_model
+from mmeb.training.start import process_device, start_model
 
 CKPT = GOLDEN / "ckpt"
 ITEMS = [probes()[name] for name in ("text circle", "image rgb", "image palette", "both")]
@@ -74,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("adapter", ["phi35v", "clip", "demo"])
-def test_its_folder_is_scored_with_no_further_word(adapter: str, tmp_path: Path) -> None:
+def test_its_folder_is_scored_without_further_options(adapter: str, tmp_path: Path) -> None:
     recipe = recipe_of(adapter)
     run(recipe, settings(tmp_path / "model"), data="demo")
     model = load_model(str(tmp_path / "model"), device="cpu")
@@ -301,9 +301,9 @@ def test_a_folder_with_a_model_is_refused_before_anything_is_loaded(trained: Pat
 
 
 def test_each_process_takes_the_gpu_of_its_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert own_device() == ("cuda:0" if torch.cuda.is_available() else "cpu")
+    assert process_device() == ("cuda:0" if torch.cuda.is_available() else "cpu")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert (own_device("cuda"), own_device("cpu")) == ("cuda:3", "cpu")
+    assert (process_device("cuda"), process_device("cpu")) == ("cuda:3", "cpu")
 
 
 @pytest.mark.parametrize(

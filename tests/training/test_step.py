@@ -1,123 +1,291 @@
-"""What a step consists of, and which process runs what."""
+"""A step in micro-batches has the gradient of the full batch, whatever the model drops out, adapts or recomputes."""
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from support.contrastive_steps import golden_pairs, item, make_step
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from PIL import Image
+from support.contrastive_steps import (
+    Gradients,
+    assert_equal_gradients,
+    golden_model,
+    golden_pairs,
+    gradients,
+    make_step,
+    take_step,
+    with_lora,
+)
+from torch import nn
 
 from mmeb.data.item import Item, Role
 from mmeb.data.train.dataset import TrainPair
+from mmeb.errors import MmebError
 from mmeb.models.adapters.demo import DemoConfig, DemoModel
+from mmeb.models.base import EmbeddingModel
+from mmeb.training.batch import MicroBatch, hash_seed
+from mmeb.training.loss import info_nce
 from mmeb.training.recipe import Recipe
-from mmeb.training.sampler import Draw
-from mmeb.training.step import StepPlan, StepPlans, hash_seed, pair_up
+from mmeb.training.step import Embedder, contrastive_step
 
-RECIPE = Recipe("demo", batch_size=8, micro_batch_size=3)
-
-
-@pytest.fixture(scope="module")
-def model() -> DemoModel:
-    return DemoModel.new(DemoConfig(dim=32, layers=1), seed=0, device=torch.device("cpu"))
+RECIPE = Recipe("qwen2-vl", batch_size=6, temperature=0.1, symmetric=True)
+# Questions on images, captions, and images with a change: images and texts on both sides, and two hard negatives.
+PAIRS = golden_pairs()[:6]
 
 
-def _text_pair(query: str, *positives: str, negatives: tuple[str, ...] = ()) -> TrainPair:
-    return TrainPair(
-        item(query, "", Role.QUERY),
-        tuple(item(text, "", Role.CANDIDATE) for text in positives),
-        tuple(item(text, "", Role.CANDIDATE) for text in negatives),
+def _demo() -> EmbeddingModel:
+    return DemoModel.new(DemoConfig(dim=32, layers=2), seed=0, device=torch.device("cpu"))
+
+
+def _checkpointed(model: EmbeddingModel) -> EmbeddingModel:
+    model.module.gradient_checkpointing_enable(  # type: ignore[operator]
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+    return model
+
+
+MODELS: dict[str, Callable[[], EmbeddingModel]] = {
+    "demo": _demo,
+    "phi3_v": lambda: golden_model("phi3_v", num_crops="1"),
+    "qwen2_vl": lambda: golden_model("qwen2_vl"),
+    "lora": lambda: with_lora(golden_model("qwen2_vl")),
+    "dora": lambda: with_lora(golden_model("phi3_v", num_crops="1"), dora=True),
+    "checkpointing": lambda: _checkpointed(with_lora(golden_model("qwen2_vl"))),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> EmbeddingModel:
+    return MODELS[request.param]()
+
+
+def _plainly(model: EmbeddingModel, recipe: Recipe) -> tuple[float, Gradients]:
+    """Loss and gradient by the book: all items embedded in one graph, one backward pass."""
+    embedder = Embedder(model).train()
+    embedder.zero_grad()
+    batch = make_step(model, PAIRS, recipe)
+    vectors = torch.zeros(batch.plan.pairing.n_items, model.dim)
+    for micro_batches in batch.first_pass():
+        for each in micro_batches:
+            seed = hash_seed(recipe.seed, 0, each.number)
+            vectors = vectors.index_add(0, torch.from_numpy(each.positions), embedder([each.inputs], [seed])[0][0])
+    pairing = batch.plan.pairing
+    loss = info_nce(
+        vectors[pairing.queries],
+        vectors[pairing.candidates],
+        torch.arange(len(pairing.queries)),
+        torch.from_numpy(pairing.same),
+        recipe.temperature,
+        symmetric=recipe.symmetric,
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item(), gradients(embedder)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, None])
+def test_the_gradient_of_micro_batches_is_that_of_the_full_batch(model: EmbeddingModel, size: int | None) -> None:
+    loss, whole = _plainly(model, RECIPE)
+    outcome, cached = take_step(model, PAIRS, replace(RECIPE, micro_batch_size=size))
+    assert outcome.loss == pytest.approx(loss, rel=1e-5)
+    assert_equal_gradients(cached, whole)
+
+
+def _dropping(name: str, *, dropout: float = 0.3) -> EmbeddingModel:
+    if name == "dora":
+        return with_lora(golden_model("phi3_v", num_crops="1"), dora=True, dropout=dropout)
+    model = with_lora(golden_model("qwen2_vl"), dropout=dropout)
+    return _checkpointed(model) if name == "checkpointing" else model
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "checkpointing"])
+def test_both_passes_drop_the_same_units(name: str) -> None:
+    model, recipe = _dropping(name), replace(RECIPE, micro_batch_size=2)
+    loss, whole = _plainly(model, recipe)
+    outcome, cached = take_step(model, PAIRS, recipe)
+    assert outcome.loss == pytest.approx(loss, rel=1e-6)
+    assert_equal_gradients(cached, whole)
+    assert loss != pytest.approx(take_step(_dropping(name, dropout=0), PAIRS, recipe)[0].loss, rel=1e-3)
+
+
+def test_what_is_not_kept_for_the_second_pass_is_prepared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pairs, recipe = golden_model("qwen2_vl"), golden_pairs(), Recipe("qwen2-vl", micro_batch_size=2)
+    kept = take_step(model, pairs, recipe)
+    for room in (0, 100_000):
+        monkeypatch.setattr("mmeb.training.batch._KEPT", room)
+        outcome, gradients = take_step(model, pairs, recipe)
+        assert outcome == kept[0]
+        assert all(np.array_equal(gradients[name], gradient) for name, gradient in kept[1].items())
+
+
+def test_an_image_that_is_lost_before_the_second_pass_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blank image in its stead would have another gradient than the vector that the loss saw."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "lost.png")
+    query = Item("<|image_1|>\n", image=tmp_path / "lost.png", role=Role.QUERY)
+    pairs = [replace(PAIRS[0], query=query), *PAIRS[1:]]
+    monkeypatch.setattr("mmeb.training.batch._KEPT", 0)
+    batch = make_step(_demo(), pairs, replace(RECIPE, micro_batch_size=1))
+    first_pass = batch.first_pass
+
+    def losing() -> Iterator[list[MicroBatch]]:
+        yield from first_pass()
+        (tmp_path / "lost.png").write_bytes(b"")
+
+    monkeypatch.setattr(batch, "first_pass", losing)
+    with pytest.raises(MmebError, match=r"lost\.png .* was read in the same step before"):
+        contrastive_step(Embedder(_demo()), batch, RECIPE, Accelerator(cpu=True))
+
+
+def test_what_is_dropped_depends_on_seed_and_step_and_leaves_the_random_state_alone() -> None:
+    model, recipe = with_lora(golden_model("qwen2_vl"), dropout=0.3), replace(RECIPE, micro_batch_size=3)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    loss = take_step(model, PAIRS, recipe)[0].loss
+    assert torch.equal(torch.rand(3), expected)
+    assert take_step(model, PAIRS, recipe)[0].loss == loss
+    assert take_step(model, PAIRS, recipe, step=1)[0].loss != loss
+    assert take_step(model, PAIRS, replace(recipe, seed=1))[0].loss != loss
+
+
+class _Counting(nn.Module):
+    """Notes for each forward pass whether it keeps a graph, and how many batches it has."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.passes: list[tuple[bool, int]] = []
+
+    def forward(self, *arguments: list[object]) -> object:
+        self.passes.append((torch.is_grad_enabled(), len(arguments[0])))
+        return self.embedder(*arguments)
+
+
+@pytest.mark.parametrize(("size", "passes"), [(None, 1), (100, 2), (4, 4)])
+def test_every_forward_pass_but_the_last_is_made_twice(size: int | None, passes: int) -> None:
+    """A micro-batch is of items with an image, or without."""
+    model = _demo()
+    recipe = replace(RECIPE, micro_batch_size=size)
+    counting = _Counting(Embedder(model))
+    contrastive_step(counting, make_step(model, PAIRS, recipe), recipe, Accelerator(cpu=True))
+    if size is None:
+        assert counting.passes == [(True, 2)]
+    else:
+        graphs = [False] * (passes - 1) + [True] + [True] * (passes - 1)
+        assert counting.passes == [(graph, 1) for graph in graphs]
+
+
+def test_a_learned_temperature_has_the_gradient_of_the_loss() -> None:
+    model, recipe = _demo(), replace(RECIPE, learn_temperature=True, micro_batch_size=3)
+    outcome, found = take_step(model, PAIRS, recipe)
+    assert outcome.temperature == pytest.approx(0.1)
+    step = 1e-3
+    nearby = [replace(recipe, temperature=0.1 * math.exp(sign * step)) for sign in (1, -1)]
+    above, below = (take_step(model, PAIRS, recipe)[0].loss for recipe in nearby)
+    assert found["log_temperature"].item() == pytest.approx((above - below) / (2 * step), rel=1e-2)
+    assert_equal_gradients(
+        {name: gradient for name, gradient in found.items() if name != "log_temperature"},
+        take_step(model, PAIRS, replace(RECIPE, micro_batch_size=3))[1],
     )
 
 
-def test_an_item_that_occurs_twice_is_there_once() -> None:
-    pairs = [_text_pair("a", "x"), _text_pair("b", "x"), _text_pair("a", "y", negatives=("x", "z"))]
-    items, pairing = pair_up(pairs, [0, 0, 0], None)
-    assert [one.text for one in items] == ["a", "b", "x", "y", "z"]
-    assert pairing.n_items == 5
-    assert pairing.queries.tolist() == [0, 1, 0]
-    assert pairing.candidates.tolist() == [2, 2, 3, 2, 4]  # as often as they occur
+def test_a_learned_temperature_stays_above_a_hundredth_and_can_rise_again() -> None:
+    model, recipe = _demo(), replace(RECIPE, learn_temperature=True, temperature=1e-4)
+    outcome, found = take_step(model, PAIRS, recipe)
+    assert outcome.temperature == pytest.approx(0.01)
+    assert found["log_temperature"].item() < 0  # the loss falls as it rises
 
 
-def test_candidates_that_equal_a_rows_positive_are_the_same() -> None:
-    pairs = [_text_pair("a", "x"), _text_pair("b", "x"), _text_pair("c", "y", negatives=("x", "z"))]
-    _, pairing = pair_up(pairs, [0, 0, 0], None)
-    assert pairing.same.tolist() == [
-        [True, True, False, True, False],
-        [True, True, False, True, False],
-        [False, False, True, False, False],
-    ]
+def test_the_gradient_adds_to_what_is_there() -> None:
+    model, recipe = _demo(), replace(RECIPE, micro_batch_size=3)
+    _, once = take_step(model, PAIRS, recipe)
+    embedder = Embedder(model)
+    embedder.zero_grad()
+    for _ in range(2):
+        contrastive_step(embedder, make_step(model, PAIRS, recipe), recipe, Accelerator(cpu=True))
+    assert_equal_gradients(gradients(embedder), {name: 2 * gradient for name, gradient in once.items()})
 
 
-def test_equal_is_what_is_equal_in_text_and_image_whatever_the_instruction() -> None:
-    image = item("", "set0/im000.png", Role.CANDIDATE).image
-    one, other = (
-        Item(f"<|image_1|>\n{instruction}\n", instruction, "", image, Role.CANDIDATE)
-        for instruction in ("Crop.", "Show.")
+def _with_broken_image(folder: Path, side: str) -> list[TrainPair]:
+    """The pairs, of which row 4 has a file that is no image."""
+    (folder / "broken.png").write_bytes(b"no image")
+    pairs = list(PAIRS)
+    broken = Item("<|image_1|>\n", image=folder / "broken.png", role=Role.QUERY if side == "query" else Role.CANDIDATE)
+    changes = {
+        "query": {"query": broken},
+        "positive": {"positives": (broken,)},
+        "negative": {"negatives": (broken,)},
+    }
+    pairs[4] = replace(pairs[4], **changes[side])  # type: ignore[arg-type]
+    return pairs
+
+
+@pytest.mark.parametrize("size", [None, 3])
+@pytest.mark.parametrize("side", ["query", "positive"])
+def test_a_row_that_cannot_be_read_is_left_out(tmp_path: Path, side: str, size: int | None) -> None:
+    model, recipe = _demo(), replace(RECIPE, micro_batch_size=size, negatives=0)
+    outcome, found = take_step(model, _with_broken_image(tmp_path, side), recipe, skip_bad_rows=True)
+    others = [pair for row, pair in enumerate(PAIRS) if row != 4]
+    expected, rest = take_step(model, others, recipe)
+    assert (outcome.skipped_rows, outcome.unreadable) == ((4,), 1)
+    assert outcome.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert_equal_gradients(found, rest)
+
+
+def test_a_hard_negative_that_cannot_be_read_costs_no_row(tmp_path: Path) -> None:
+    model, pairs = _demo(), _with_broken_image(tmp_path, "negative")
+    outcome, _ = take_step(model, pairs, RECIPE, skip_bad_rows=True)
+    pairs[4] = replace(pairs[4], negatives=())
+    assert (outcome.skipped_rows, outcome.unreadable) == ((), 1)
+    assert outcome.loss == pytest.approx(take_step(model, pairs, RECIPE)[0].loss, rel=1e-6)
+
+
+def test_an_image_whose_size_cannot_be_read_is_left_out_too(tmp_path: Path) -> None:
+    """Phi-3.5-V asks for the size of an image before it is read."""
+    pairs = _with_broken_image(tmp_path, "query")
+    outcome, _ = take_step(
+        golden_model("phi3_v", num_crops="1"), pairs, replace(RECIPE, micro_batch_size=4), skip_bad_rows=True
     )
-    query = item("a", "", Role.QUERY)
-    items, pairing = pair_up([TrainPair(query, (one,)), TrainPair(query, (other,))], [0, 0], None)
-    assert len(items) == 3
-    assert pairing.same.all()
+    assert outcome.skipped_rows == (4,)
 
 
-def test_all_positives_of_a_row_are_no_negatives_of_it() -> None:
-    pairs = [_text_pair("a", "x", "y"), _text_pair("b", "y"), _text_pair("c", "x")]
-    _, pairing = pair_up(pairs, [0, 0, 0], None)
-    assert pairing.same.tolist() == [[True, True, True], [False, True, False], [True, False, True]]
+def test_an_image_that_cannot_be_read_is_an_error_unless_rows_may_be_skipped(tmp_path: Path) -> None:
+    with pytest.raises(MmebError, match=r"broken.png can't be decoded.*leave such rows out with --skip-bad-rows\.$"):
+        take_step(_demo(), _with_broken_image(tmp_path, "query"), RECIPE)
 
 
-def test_so_many_hard_negatives_are_used() -> None:
-    pairs = [_text_pair("a", "x", negatives=("p", "q", "r")), _text_pair("b", "y")]
-    assert [len(pair_up(pairs, [0, 0], cap)[1].candidates) for cap in (None, 2, 0)] == [5, 4, 2]
+def test_a_batch_of_which_no_row_is_left_is_an_error(tmp_path: Path) -> None:
+    pairs = [replace(pair, positives=_with_broken_image(tmp_path, "positive")[4].positives) for pair in PAIRS]
+    with pytest.raises(MmebError, match=r"No row of the batch of step 0 can be used: .*broken.png"):
+        take_step(_demo(), pairs, RECIPE, skip_bad_rows=True)
 
 
-def test_the_positive_that_a_row_is_trained_on_changes_from_step_to_step(model: DemoModel) -> None:
-    pairs = [_text_pair(f"query {row}", *(f"{row} {number}" for number in range(3))) for row in range(20)]
-    first, second = ([_chosen(model, pairs, step, world) for world in (1, 2)] for step in (0, 1))
-    assert first[0] == first[1]  # in every process
-    assert second[0] == second[1]
-    assert first[0] != second[0]
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """The library keeps the precision of the process's first accelerator."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
 
 
-def _chosen(model: DemoModel, pairs: list[TrainPair], step: int, world: int) -> list[tuple[int, ...]]:
-    """The words of each row's positive, as the model takes them."""
-    recipe = replace(RECIPE, micro_batch_size=1)
-    words: dict[int, tuple[int, ...]] = {}
-    for rank in range(world):
-        batch = make_step(model, pairs, recipe, rank=rank, world=world, step=step)
-        for (sub,) in batch.rounds:
-            words[int(sub.positions[0])] = tuple(sub.batch.inputs["ids"].flatten().tolist())
-    return [words[position] for position in batch.plan.pairing.candidates]
-
-
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_the_processes_parts_hold_every_item_once(model: DemoModel, world: int) -> None:
-    parts = [make_step(model, golden_pairs(), RECIPE, rank=rank, world=world) for rank in range(world)]
-    assert len({len(part.plan.rounds) for part in parts}) == 1
-    items = [position for part in parts for (sub,) in part.rounds if not sub.filler for position in sub.positions]
-    assert sorted(items) == list(range(parts[0].plan.pairing.n_items))
-    for subs in zip(*(part.rounds for part in parts), strict=True):
-        assert len({"pixels" in sub.batch.inputs for (sub,) in subs}) == 1
-
-
-def test_sub_batches_of_processes_have_the_seeds_of_one_process(model: DemoModel) -> None:
-    def seeds(world: int) -> dict[int, int]:
-        parts = [make_step(model, golden_pairs(), RECIPE, rank=rank, world=world) for rank in range(world)]
-        subs = [sub for part in parts for (sub,) in part.rounds if not sub.filler]
-        return {int(position): sub.seed for sub in subs for position in sub.positions}
-
-    assert seeds(1) == seeds(2) == seeds(3)
-    assert len(set(seeds(1).values())) > 3
-
-
-def test_a_seed_follows_from_numbers_alone() -> None:
-    assert hash_seed(42, 0, 1) == 7597860616009940888
-    assert len({hash_seed(a, b) for a in range(20) for b in range(20)}) == 400
-
-
-def test_a_draw_of_several_subsets_is_one_batch(model: DemoModel) -> None:
-    pairs = golden_pairs()
-    plan = StepPlans(model, [pairs[:4], pairs[4:]], RECIPE)[Draw(0, [(1, 0), (0, 2)])]
-    expected = make_step(model, [pairs[4], pairs[2]], RECIPE).plan
-    assert isinstance(plan, StepPlan)
-    assert [sub.items for (sub,) in plan.rounds] == [sub.items for (sub,) in expected.rounds]
+@pytest.mark.usefixtures("other_precision")
+def test_half_precision_goes_through_the_accelerator() -> None:
+    """Under bf16 autocast the loss stays near that of float32, and the weights' gradients are float32."""
+    model, recipe = _demo(), replace(RECIPE, micro_batch_size=3)
+    expected, whole = take_step(model, PAIRS, recipe)
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    embedder = accelerator.prepare(Embedder(model).train())
+    embedder.zero_grad()
+    outcome = contrastive_step(embedder, make_step(model, PAIRS, recipe), recipe, accelerator)
+    assert outcome.loss != expected.loss
+    assert outcome.loss == pytest.approx(expected.loss, rel=0.02)
+    found = gradients(embedder)
+    assert all(gradient.dtype == np.float32 for gradient in found.values())
+    assert_equal_gradients(found, whole, 0.05)

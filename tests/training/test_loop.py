@@ -6,17 +6,16 @@ import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from accelerate.tracking import GeneralTracker, register_tracker_class
 from safetensors.torch import load_file
 from support.tiny_training import RECIPE, demo_model, lora_model, losses, run, run_elsewhere
-from transformers import TrainerCallback
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from mmeb.errors import MmebError
-from mmeb.training import monitor
+from mmeb.training import log
 
 MEASURES = {
     "step",
@@ -132,7 +131,7 @@ def test_scores_are_taken_in_evaluation_mode_while_training_and_logged(tmp_path:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"report_to": ("nowhere",)}, "nowhere is not supported"),
+        ({"report_to": ("nowhere",)}, "nowhere"),
         ({"fsdp": Path("nowhere.json")}, "No such file or directory: 'nowhere.json'"),
         ({"save_every": 0}, "--save-every must be 1 or more, not 0"),
         ({"workers": -1}, "--workers must be 0 or more, not -1"),
@@ -150,26 +149,49 @@ def test_one_process_has_nobody_to_share_a_model_with(tmp_path: Path) -> None:
         run(tmp_path / "run", fsdp=tmp_path / "fsdp.json")
 
 
-def test_a_tracker_of_the_library_is_told_each_line(tmp_path: Path) -> None:
-    told: list[dict[str, float]] = []
+class Tracker(GeneralTracker):  # type: ignore[misc]
+    """One that a user wrote."""
 
-    class Tracker(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-            told.append(logs)
+    name = "tests"
+    requires_logging_directory = False
+    logged: ClassVar[list[tuple[int, dict[str, float]]]] = []
+    finished = 0
 
-    INTEGRATION_TO_CALLBACK["tests"] = Tracker
-    try:
-        run(tmp_path, report_to=("tests",))
-    finally:
-        del INTEGRATION_TO_CALLBACK["tests"]
-    assert [logs["loss"] for logs in told if "loss" in logs] == list(losses(tmp_path).values())
+    def __init__(self, run_name: str, **_: Any) -> None:
+        super().__init__()
+
+    @property
+    def tracker(self) -> None:
+        return None
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        assert values["temperature"] == "0.05"
+
+    def log(self, values: dict[str, float], step: int, **_: Any) -> None:
+        self.logged.append((step, values))
+
+    def finish(self) -> None:
+        type(self).finished += 1
+
+
+def test_a_tracker_gets_each_line(tmp_path: Path) -> None:
+    register_tracker_class(Tracker)
+    run(tmp_path, report_to=("tests",), evaluate=lambda step: {"WebQA": 0.5}, eval_every=4)
+    assert [(step, values["loss"]) for step, values in Tracker.logged[:-1]] == list(losses(tmp_path).items())
+    assert Tracker.logged[-1] == (4, {"eval/WebQA": 0.5})
+    assert Tracker.finished == 1
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MmebError, match="can't be reported to aim: install its package"):
+        run(tmp_path, report_to=("aim",))
 
 
 def test_negatives_that_are_too_easy_are_warned_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(monitor, "EASY_STEPS", 2)
-    monkeypatch.setattr(monitor, "EASY_ACCURACY", 0.0)  # whatever the accuracy: too easy
+    monkeypatch.setattr(log, "EASY_STEPS", 2)
+    monkeypatch.setattr(log, "EASY_ACCURACY", 0.0)  # whatever the accuracy: too easy
     run(tmp_path, replace(RECIPE, steps=8))
     warnings = [line for line in lines(tmp_path) if "warning" in line]
     assert [line["step"] for line in warnings] == [3]
@@ -178,7 +200,7 @@ def test_negatives_that_are_too_easy_are_warned_of_once(
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process makes of a run in sub-batches."""
+    """What one process makes of a run in micro-batches."""
     output = tmp_path_factory.mktemp("alone")
     run(output, replace(RECIPE, micro_batch_size=2), lora_model(), save_every=2)
     return output
