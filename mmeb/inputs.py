@@ -102,7 +102,7 @@ def _sentence(kind: Any, content: Any, where: str, noun: str, errors: Sequence[M
     name = ".".join(map(str, path))
     if first["type"] in unknown:
         known, prefix = _fields(kind, path[:-1]), name.removesuffix(str(path[-1]))
-        hint = suggest(str(path[-1]), known, cutoff=0.4).replace("mean ", f"mean {prefix}")
+        hint = suggest(str(path[-1]), known).replace("mean ", f"mean {prefix}")
         hint = hint or (f"there are {', '.join(prefix + field for field in known)}." if known else "")
         return f"{where}: there is no {noun} {name!r}" + (f": {hint}" if hint else ".")
     if first["type"] == "missing":

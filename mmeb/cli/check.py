@@ -45,7 +45,7 @@ def command(
 ) -> None:
     """Guard a run's scores against a baseline.
 
-    Exit code 0: no loss beyond the noise of honest re-runs; 1: scores fell; 2: the two can't be compared.
+    Exit code 0: no loss beyond the noise of repeated runs; 1: scores fell; 2: the two can't be compared.
     """
     from mmeb.compare.check import Rule, check, github_annotations, junit, verdict_text, write_baseline
     from mmeb.compare.sides import load_sides

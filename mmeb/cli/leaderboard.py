@@ -48,7 +48,7 @@ def validate(files: tuple[Path, ...], partial: bool, demo: bool) -> None:
     """Check result files and say everything that is wrong, one line each.
 
     FILES are result files, run folders, or folders of <task>_score.json files. Exit code 0: all is well; 1: something
-    is wrong in a file; 2: a file can't be read at all. A published figure whose own averages contradict each other is
+    is wrong in a file; 2: a file can't be read at all. A published figure whose averages contradict each other is
     flagged, which is no mistake in the file.
     """
     from mmeb.results.validation import check_files

@@ -47,7 +47,7 @@ def cli() -> None:
 
 
 def main(*args: Any, **kwargs: Any) -> None:
-    """Entry point: a user's mistake is one plain sentence on stderr and exit code 2."""
+    """Entry point: a mistake of the user is one plain sentence on stderr and exit code 2."""
     # Threads that wait by spinning would take the cores from the workers that decode images; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

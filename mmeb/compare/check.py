@@ -1,4 +1,4 @@
-"""Whether a run has lost against a baseline, beyond the noise of honest re-runs."""
+"""Whether a run has lost against a baseline, beyond the noise of repeated runs."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from mmeb.results.store import RESULTS_FILE, write_submission
 from mmeb.results.text import plain
 
 TOLERANCE = 0.5
-"""Points of the overall mean that may be lost: published re-runs of one checkpoint differ by 0.12 at most."""
+"""Points of the overall mean that may be lost: published repetitions of one checkpoint differ by 0.12 at most."""
 
 TASK_TOLERANCE = 1.5
-"""Points that a task may lose whatever its test says: published re-runs of one checkpoint differ by up to 1.2, and by
+"""Points that a task may lose whatever its test says: published repetitions of one checkpoint differ by up to 1.2, and by
 few queries that all went one way, which a test of chance alone takes for real."""
 
 ALPHA = 0.05
@@ -124,7 +124,9 @@ def verdict_text(verdict: Verdict) -> str:
     headers = ("task", "baseline", "run", "difference", "p", "")
     align = ("left", "right", "right", "right", "right", "left")
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
-    result = "PASSED: nothing fell by more than re-runs do." if verdict.passed else f"FAILED: {_what_fell(verdict)}."
+    result = (
+        "PASSED: nothing fell by more than repeated runs do." if verdict.passed else f"FAILED: {_what_fell(verdict)}."
+    )
     return "\n\n".join([*([table] if rows else []), *comparison.notes, summary, result])
 
 

@@ -71,7 +71,7 @@ class GroupDifference:
 class Comparison:
     """`second` against `first`; `only_first` and `only_second` are the tasks that the other side lacks.
 
-    `settings` lists what differs between the two of all that moves scores, as (name, first, second).
+    `settings` lists what differs between the two of all that affects scores, as (name, first, second).
     """
 
     first: str

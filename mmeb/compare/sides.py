@@ -14,7 +14,7 @@ from mmeb.results.store import load_ranks
 from mmeb.results.text import plain
 from mmeb.tasks import PRIMARY_METRIC
 
-_SETTINGS = ("model", "data", "limit", "libraries", "hardware")  # the parts of a provenance that move scores
+_SETTINGS = ("model", "data", "limit", "libraries", "hardware")  # the parts of a provenance that affect scores
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Side:
 
 
 def load_sides(paths: Iterable[Path], published_names: Iterable[str] = ()) -> list[Side]:
-    """The published tables first, then the runs, result files or submissions; each under a name of its own.
+    """The published tables first, then the runs, result files or submissions; each under a unique label.
 
     Raises MmebError for a file that can't be read, and for one whose scores are not usable or belie its ranks.
     """
@@ -83,5 +83,5 @@ def data_of(side: Side, task: TaskResult) -> dict[str, Any]:
 
 
 def settings_of(side: Side) -> dict[str, Any]:
-    """All that moves scores, as far as the side says."""
+    """All that affects scores, as far as the side says."""
     return {key: side.result.provenance[key] for key in _SETTINGS if key in side.result.provenance}

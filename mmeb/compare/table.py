@@ -107,7 +107,7 @@ def _remarks(comparison: Comparison, title: str, *, markdown: bool) -> list[str]
     if comparison.settings:
         rows = [[show(_shown(cell)) for cell in row] for row in comparison.settings]
         headers, style = ("setting", "A", title[:1]), "pipe" if markdown else "simple"
-        parts.append(f"{title}, settings that may move scores:")
+        parts.append(f"{title}, settings that may affect scores:")
         parts.append(tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True))
     return parts
 

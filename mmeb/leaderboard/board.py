@@ -80,7 +80,9 @@ def load_board(folder: Path, *, demo: bool = False) -> Board:
         raise MmebError(f"{len(broken)} of the result files in {folder} can't be used: {' '.join(broken)}")
     if not entries:
         alone = (
-            "no demo results" if demo else "demo results alone, which never enter the tables; --demo builds their own"
+            "no demo results"
+            if demo
+            else "only demo results, which never enter the tables; --demo builds a board of them"
         )
         raise MmebError(f"{folder} holds {alone}.")
     left_out = tuple(reading.path for reading, _ in readings if reading.result.is_demo != demo)

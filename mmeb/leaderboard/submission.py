@@ -82,9 +82,9 @@ def submit(
     result = reading.result
     if result.is_demo:
         raise MmebError(f"{run} holds demo results, which never enter a leaderboard; run on --data hub for real ones.")
-    own = [name for name in result.tasks if name not in TASKS_BY_NAME and result.tasks[name].provenance]
+    custom = [name for name in result.tasks if name not in TASKS_BY_NAME and result.tasks[name].provenance]
     tasks = {task.name: result.tasks[task.name] for task in TASKS if task.name in result.tasks}
-    foreign = {name: result.tasks[name] for name in result.tasks if name not in TASKS_BY_NAME and name not in own}
+    foreign = {name: result.tasks[name] for name in result.tasks if name not in TASKS_BY_NAME and name not in custom}
     reading.result = RunResult(_metadata(result.metadata, metadata), {**tasks, **foreign}, result.provenance)
     loaded = load_ranks(run)
     ranks = {name: loaded[name] for name in tasks if name in loaded}
@@ -98,7 +98,7 @@ def submit(
     if public:
         content["metrics"] = _with_absent(content["metrics"])
     write_submission(path, content, ranks)
-    return Submission(path, ranks_path(path) if ranks else None, tuple(_notes(own, ranks.keys(), tasks.keys())))
+    return Submission(path, ranks_path(path) if ranks else None, tuple(_notes(custom, ranks.keys(), tasks.keys())))
 
 
 def _metadata(measured: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def _with_absent(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {IMAGE_PART: image, **{part: dict.fromkeys(names, "DIR_N/A") for part, names in _OTHER_PARTS.items()}}
 
 
-def _notes(own: list[str], ranked: Any, tasks: Any) -> list[str]:
-    notes = [f"one's own task, left out: {name}" for name in own]
+def _notes(custom: list[str], ranked: Any, tasks: Any) -> list[str]:
+    notes = [f"custom task, left out: {name}" for name in custom]
     unranked = [name for name in tasks if name not in ranked]
     if unranked:
         notes.append(f"{len(unranked)} tasks have no per-query ranks: the row will be self-reported, not verified")

@@ -58,8 +58,8 @@ def write_report(
     folder = RunFolder(run.parent if run.name == RESULTS_FILE else run)
     recorded = _recorded(folder)
     identity = recorded["identity"]
-    asked = get_tasks(tasks) if tasks else list(TASKS)
-    done = {task: result for task in asked if (result := folder.read_task(task.name)) is not None}
+    selected = get_tasks(tasks) if tasks else list(TASKS)
+    done = {task: result for task in selected if (result := folder.read_task(task.name)) is not None}
     if not done:
         named = f" of {tasks}" if tasks else ""
         raise MmebError(f"{folder.path} has no finished task{named}.")
@@ -71,19 +71,18 @@ def write_report(
         _check_rows(task, ranks, dataset)
         pages.append(TaskPage(task, result, gallery(ranks, dataset, examples)))
     write_text(output, _html(pages, recorded))
-    return [task.name for task in asked if task not in done] if tasks else []
+    return [task.name for task in selected if task not in done] if tasks else []
 
 
 def _recorded(folder: RunFolder) -> dict[str, Any]:
     recorded = folder.recorded()
     if recorded is None:
         raise MmebError(f"{folder.path} is no run folder; `mmeb run` makes one.")
-    try:
-        model, data = recorded["identity"]["model"], recorded["identity"]["data"]
-        whole = {"name"} <= model.keys() and {"kind", "repository", "revision"} <= data.keys()
-    except (KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
+    identity = recorded.get("identity", {})
+    if (
+        "name" not in identity.get("model", {})
+        or not {"kind", "repository", "revision"} <= identity.get("data", {}).keys()
+    ):
         raise MmebError(f"{folder.path / RUN_FILE} does not say what was run on which data; run it again with --fresh.")
     return recorded
 

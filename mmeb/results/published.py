@@ -1,6 +1,5 @@
 """The published tables that the package carries: papers' and leaderboards' figures, each with its source."""
 
-import difflib
 import json
 from functools import cache
 from importlib import resources
@@ -10,6 +9,7 @@ from typing import Any
 
 from mmeb.errors import MmebError
 from mmeb.files import to_text, write_text
+from mmeb.inputs import suggest
 from mmeb.results.schema import RunResult, TaskResult
 from mmeb.results.text import file_stem
 from mmeb.tasks import PRIMARY_METRIC
@@ -34,9 +34,8 @@ def get(name: str) -> RunResult:
     known = {published.lower(): published for published in load()}
     if name.lower() in known:
         return load()[known[name.lower()]]
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
-    near += [lower for lower in known if name.lower() in lower and lower not in near][:3]
-    hint = f"did you mean {' or '.join(repr(known[match]) for match in near)}?" if near else ""
+    containing = [published for lower, published in known.items() if name.lower() in lower]
+    hint = f"did you mean {' or '.join(containing[:3])}?" if containing else suggest(name, load(), n=3, cutoff=0.4)
     hint = hint or "`mmeb leaderboard published` lists them."
     raise MmebError(f"No published result is named {name!r}: {hint}")
 

@@ -23,15 +23,9 @@ class TaskResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The task's own file in a run folder, `<task>.json`."""
+        """The file of the task in a run folder, `<task>.json`."""
         counts = {"num_pred": self.num_pred, "num_data": self.num_data}
         return {"task": self.task, "metrics": {**self.metrics, **counts}, "provenance": dict(self.provenance)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "TaskResult":
-        metrics = dict(content["metrics"])
-        num_pred, num_data = int(metrics.pop("num_pred")), int(metrics.pop("num_data"))
-        return cls(content["task"], metrics, num_pred, num_data, content.get("provenance", {}))
 
 
 @dataclass(frozen=True)
@@ -48,17 +42,6 @@ class RunResult:
         by_task = {name: dict(result.provenance) for name, result in self.tasks.items() if result.provenance}
         provenance = {**self.provenance, **({"tasks": by_task} if by_task else {})}
         return {"metadata": dict(self.metadata), "metrics": {IMAGE_PART: metrics}, "provenance": provenance}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "RunResult":
-        """Read `results.json`. Raises KeyError, TypeError or ValueError for another layout."""
-        provenance = dict(content.get("provenance", {}))
-        by_task = provenance.pop("tasks", {})
-        tasks = {
-            name: TaskResult.from_json({"task": name, "metrics": metrics, "provenance": by_task.get(name, {})})
-            for name, metrics in content["metrics"][IMAGE_PART].items()
-        }
-        return cls(content["metadata"], tasks, provenance)
 
     @property
     def is_demo(self) -> bool:

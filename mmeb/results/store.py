@@ -4,17 +4,28 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmeb.errors import MmebError
 from mmeb.files import read_json, replacing, to_text, write_text
-from mmeb.results.ranks import RANKS_SUFFIX, Ranks, read_ranks, write_ranks, write_submission_ranks
+from mmeb.inputs import parse
+from mmeb.results.ranks import RANKS_SUFFIX, Ranks, metrics_from_ranks, read_ranks, write_ranks, write_submission_ranks
 from mmeb.results.schema import RunResult, TaskResult
 
 RUN_FILE = "run.json"
 RESULTS_FILE = "results.json"
 CACHE_FOLDER = ".vectors"
+
+
+@dataclass(frozen=True)
+class _TaskFile:
+    """`<task>.json`; `num_pred` and `num_data` stand among its metrics."""
+
+    task: str
+    metrics: Mapping[str, float]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -36,7 +47,11 @@ class RunFolder:
         path = self.path / RUN_FILE
         if not path.exists():
             return None
-        return read_json(path)
+        content = read_json(path)
+        identity = parse(dict[str, Any], content.get("identity", {}), f"{path}: identity")
+        for part in ("model", "data"):
+            parse(dict[str, Any], identity.get(part, {}), f"{path}: identity.{part}")
+        return content
 
     def recorded_model_revision(self, model: str) -> str | None:
         """The commit of the model that an interrupted run here was made with, if it was this model."""
@@ -44,10 +59,10 @@ class RunFolder:
         return recorded.get("revision") if recorded.get("name") == model else None
 
     def open(self, run: Mapping[str, Any], *, fresh: bool = False) -> None:
-        """Begin a run here, or take up an interrupted one.
+        """Start a run here, or resume an interrupted one.
 
-        `run` is `run.json`: its `identity` holds all that moves a score. Raises MmebError where the folder holds a run
-        of another identity, or can't be written; with `fresh` an earlier run's files are removed first.
+        `run` is `run.json`: its `identity` holds all that affects a score. Raises MmebError where the folder holds a
+        run of another identity, or can't be written; with `fresh` an earlier run's files are removed first.
         """
         if self.path.exists() and not self.path.is_dir():
             raise MmebError(f"The output {self.path} is a file, not a folder.")
@@ -68,15 +83,21 @@ class RunFolder:
             )
 
     def read_task(self, task: str) -> TaskResult | None:
-        """The result of a task that is done, else None."""
+        """The result of a task that is done, else None.
+
+        Raises MmebError where the task's files can't be read or contradict each other.
+        """
         path = self.path / f"{task}.json"
         if not path.exists() or not self.ranks_path(task).exists():
             return None
-        content = read_json(path)
-        try:
-            return TaskResult.from_json(content)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise MmebError(f"{path} is no result of a task; remove it, and run the task again.") from None
+        content = parse(_TaskFile, read_json(path), str(path), noun="field", strict=True)
+        metrics, ranks = dict(content.metrics), self.read_ranks(task)
+        num_pred, num_data = (int(metrics.pop(name, -1)) for name in ("num_pred", "num_data"))
+        counts_agree = content.task == task and num_pred == len(ranks) <= num_data
+        expected = metrics_from_ranks(ranks.rank)
+        if not counts_agree or any(abs(metrics[name] - expected.get(name, metrics[name])) > 1e-6 for name in metrics):
+            raise MmebError(f"{path} contradicts {self.ranks_path(task).name}; remove both, and run the task again.")
+        return TaskResult(task, metrics, num_pred, num_data, content.provenance)
 
     def write_task(self, result: TaskResult, ranks: Ranks) -> None:
         write_ranks(self.ranks_path(result.task), ranks)
@@ -118,7 +139,7 @@ class RunFolder:
             ) from None
 
     def _clear(self) -> None:
-        """Remove an earlier run's own files; others stay."""
+        """Remove the files of an earlier run; others stay."""
         recorded = self.path / RUN_FILE
         if not recorded.exists():
             return

@@ -1,7 +1,6 @@
 """Whether a score file can be true: its names, ranges, counts, arithmetic, and its ranks."""
 
 import datetime
-import difflib
 import itertools
 import math
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mmeb.errors import MmebError
+from mmeb.inputs import suggest
 from mmeb.results.averages import averages, percent
 from mmeb.results.layouts import Reading, published_source, read
 from mmeb.results.ranks import CUTOFFS, Ranks, metrics_from_ranks
@@ -112,8 +112,8 @@ def _is_date(value: object) -> bool:
 def _names(tasks: Iterable[str], expected: Collection[str]) -> Iterator[str]:
     given = set(tasks)
     for name in sorted(given - TASKS_BY_NAME.keys()):
-        near = difflib.get_close_matches(name.replace("_", "-"), TASKS_BY_NAME, n=1, cutoff=0.85)
-        yield f"{name}: no task of this benchmark" + (f"; did you mean {near[0]}?" if near else "")
+        hint = suggest(name.replace("_", "-"), TASKS_BY_NAME, cutoff=0.85)
+        yield f"{name}: no task of this benchmark" + (f"; {hint}" if hint else "")
     missing = [name for name in expected if name not in given]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -137,7 +137,7 @@ def _relations(task: TaskResult) -> Iterator[str]:
     """What must hold between the metrics of a ranking with one relevant candidate per query.
 
     The reference counts each copy of the ground truth among the candidates as relevant in map and ndcg, which real
-    candidate lists have: there these two may be higher. Ours, told by their provenance, count it once.
+    candidate lists have: there these two may be higher. Ours, which have a provenance, count it once.
     """
     copies = not task.provenance
     for k in CUTOFFS:
@@ -175,13 +175,13 @@ def _grows(task: TaskResult, low: int, high: int, *, copies: bool) -> Iterator[s
         if f"{metric}@{low}" not in task.metrics or f"{metric}@{high}" not in task.metrics:
             continue
         gain = task.metrics[f"{metric}@{high}"] - task.metrics[f"{metric}@{low}"]
-        least, most = joined * worth(high), joined * worth(low + 1)
+        low_gain, high_gain = joined * worth(high), joined * worth(low + 1)
         if copies and metric == "ndcg_linear":
-            most = 1.0
-        if not least - _METRIC_TOLERANCE <= gain <= most + _METRIC_TOLERANCE:
+            high_gain = 1.0
+        if not low_gain - _METRIC_TOLERANCE <= gain <= high_gain + _METRIC_TOLERANCE:
             yield (
                 f"{task.task}: {metric}@{high} is {gain:.4f} above {metric}@{low}, but hit@{low} and hit@{high} "
-                f"leave it between {least:.4f} and {most:.4f}"
+                f"leave it between {low_gain:.4f} and {high_gain:.4f}"
             )
 
 

@@ -20,7 +20,7 @@ def side_of(hits: Hits, *, ranked: bool = True) -> Side:
 
 
 def rerun(hits: Hits, rng: np.random.Generator, lost_more: int = 0) -> dict[str, NDArray[np.bool_]]:
-    """`hits` with the noise of honest re-runs: on each task about ten queries change sides, either way."""
+    """`hits` with the noise of repeated runs: on each task about ten queries change sides, either way."""
     noisy = {}
     for name, hit in hits.items():
         flips = rng.poisson(10)

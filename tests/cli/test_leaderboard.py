@@ -62,7 +62,7 @@ def test_no_tables_are_built_of_nothing(tmp_path: Path) -> None:
     demo = write_run(tmp_path / "demo", tasks=NAMES[:2], data={"kind": "demo"}, n=20)
     done = leaderboard("build", "--results", demo, "--output", tmp_path / "board")
     assert done.code == 2
-    assert "holds demo results alone" in done.err
+    assert "holds only demo results" in done.err
     assert not (tmp_path / "board").exists()
 
 

@@ -16,6 +16,7 @@ from mmeb.errors import MmebError
 from mmeb.evaluation.cache import VectorCache
 from mmeb.evaluation.evaluate import evaluate
 from mmeb.models.base import Batch
+from mmeb.results.layouts import read
 from mmeb.results.ranks import metrics_from_ranks
 from mmeb.results.schema import RunResult
 from mmeb.results.store import RunFolder
@@ -40,7 +41,7 @@ def test_a_run_leaves_its_folder_as_documented(tmp_path: Path) -> None:
     assert names == {"run.json", "results.json"} | {
         name for task in TASKS.split(",") for name in (f"{task}.json", f"{task}.ranks.parquet")
     }
-    assert RunResult.from_json(json.loads((tmp_path / "results.json").read_text())).tasks == result.tasks
+    assert read(tmp_path).result.tasks == result.tasks
     identity = json.loads((tmp_path / "run.json").read_text())["identity"]
     assert identity["data"]["kind"] == "demo"
     assert {"torch", "transformers", "pillow"} <= identity["libraries"].keys()

@@ -185,10 +185,10 @@ def test_an_incomplete_model_shows_its_coverage(opened: Page) -> None:
     assert opened.column("Overall")[place] == "30/36"
 
 
-def test_chosen_models_are_compared(opened: Page) -> None:
+def test_selected_models_are_compared(opened: Page) -> None:
     opened.draw("compare")
     assert len(opened.traces("compare")) == 3
-    opened.script("document.querySelector('#chosen button').click()")
+    opened.script("document.querySelector('#selected button').click()")
     opened.script("document.querySelector('[aria-label=\"Compare SigLIP\"]').click()")
     names = [trace["name"] for trace in opened.traces("compare")]
     assert "SigLIP" in names
@@ -204,7 +204,7 @@ def test_chosen_models_are_compared(opened: Page) -> None:
 def test_at_most_six_models_are_compared(opened: Page) -> None:
     opened.draw("compare")
     opened.script("[...document.querySelectorAll('.pick')].slice(0, 10).forEach(b => b.checked || b.click())")
-    assert len(opened.all("#chosen li")) == 6
+    assert len(opened.all("#selected li")) == 6
     assert len(opened.all(".pick:checked")) == 6
 
 
@@ -275,7 +275,7 @@ def test_a_page_with_nothing_to_draw_says_so(chromium: webdriver.Chrome, tmp_pat
     (tmp_path / "index.html").write_text(page(load_board(tmp_path / "results")), encoding="utf-8")
     opened = Page(chromium, tmp_path / "index.html")
     said = {
-        "compare": "No model is chosen.",
+        "compare": "No model is selected.",
         "heat": "No model in the table has scores by task.",
         "size": "No model has both a size and this average.",
     }

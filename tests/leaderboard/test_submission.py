@@ -131,7 +131,7 @@ def test_a_task_of_one_s_own_stays_at_home(tmp_path: Path) -> None:
     folder.write_task(own, random_ranks(99, 12))
     folder.write_results(type(complete)(complete.metadata, {**complete.tasks, "Cats": own}, complete.provenance))
     written = submit(run, tmp_path / "results", {})
-    assert written.notes == ("one's own task, left out: Cats",)
+    assert written.notes == ("custom task, left out: Cats",)
     assert "Cats" not in read(written.path).result.tasks
     assert "Cats" not in load_ranks(written.path)
 

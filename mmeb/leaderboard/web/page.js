@@ -8,9 +8,9 @@ const $ = id => document.getElementById(id);
 const escape = text => String(text).replace(/[&<>"']/g, c => `&#${c.charCodeAt(0)};`);
 const short = (text, length) => [...text].length > length ? [...text].slice(0, length - 1).join("") + "…" : text;
 const COLOURS = ["#3b7dd8", "#e07b2a", "#2a9d6f", "#c2549d", "#8a63d2", "#b59a1c"];
-const MOST = 6, FIXED = 5;
-const chosen = new Map();  // model id to its colour
-for (const model of models.filter(m => !m.stated).slice(0, 3)) chosen.set(model.id, COLOURS[chosen.size]);
+const MAX_SELECTED = 6, FIXED = 5;
+const selected = new Map();  // model id to its colour
+for (const model of models.filter(m => !m.stated).slice(0, 3)) selected.set(model.id, COLOURS[selected.size]);
 
 /* The table */
 const best = groups.map((_, g) => Math.max(...models.map(m => m.means[g] ?? -1)));
@@ -36,7 +36,7 @@ const by = (sorted, display, filtered = sorted) => (_, type, model) =>
   (type === "display" ? display : type === "filter" ? filtered : sorted)(model);
 const columns = [
   {title: "Compare", orderable: false, className: "dt-center picker", render: by(() => "", m =>
-    `<input type="checkbox" class="pick" data-model="${m.id}" ${chosen.has(m.id) ? "checked" : ""}
+    `<input type="checkbox" class="pick" data-model="${m.id}" ${selected.has(m.id) ? "checked" : ""}
       aria-label="Compare ${escape(m.name)}">`)},
   {title: "#", type: "num", className: "number roomy", render: by(m => m.place ?? 1e9, m => m.place ?? "")},
   {title: "Model", className: "model", render: by(m => m.name, modelCell, m => escape(m.name))},
@@ -163,17 +163,17 @@ function draw(id, traces, layout, options, empty) {
 const value = (model, g) => model.means[g] ?? model.stated?.[g] ?? null;
 
 function choose(id, on) {
-  if (on && chosen.size >= MOST) choose(chosen.keys().next().value, false);
-  if (on) chosen.set(id, COLOURS.find(colour => ![...chosen.values()].includes(colour)));
-  else chosen.delete(id);
+  if (on && selected.size >= MAX_SELECTED) choose(selected.keys().next().value, false);
+  if (on) selected.set(id, COLOURS.find(colour => ![...selected.values()].includes(colour)));
+  else selected.delete(id);
   table.row(id).invalidate();
   compare.draw();
 }
 
 const compare = {view: "Averages", draw() {
   loadPlotly();
-  const picked = [...chosen].map(([id, colour]) => ({...models[id], colour}));
-  $("chosen").replaceChildren(...picked.map(model => {
+  const picked = [...selected].map(([id, colour]) => ({...models[id], colour}));
+  $("selected").replaceChildren(...picked.map(model => {
     const item = document.createElement("li");
     item.innerHTML = `<i style="background:${model.colour}"></i><bdi>${escape(model.name)}</bdi>
       <button type="button" aria-label="Remove ${escape(model.name)}">×</button>`;
@@ -195,7 +195,7 @@ const compare = {view: "Averages", draw() {
     height: narrow() ? 340 : 460, margin: {l: 60, r: 60, t: 40, b: 40}, showlegend: false,
     polar: {bgcolor: "rgba(0,0,0,0)", angularaxis: {gridcolor: ink("--line"), linecolor: ink("--line")},
       radialaxis: {range: [0, 100], gridcolor: ink("--line"), linecolor: ink("--line"), angle: 90, tickangle: 90}},
-  }), bars, picked.length ? "No chosen model has all tasks of a group: see 36 tasks." : "No model is chosen.");
+  }), bars, picked.length ? "No selected model has all tasks of a group: see 36 tasks." : "No model is selected.");
 }, dots(picked) {
   const traces = picked.map(model => ({
     type: "scatter", mode: "markers", name: escape(short(model.name, 48)), y: tasks.map(task => task.name),
@@ -205,7 +205,7 @@ const compare = {view: "Averages", draw() {
     height: 80 + 22 * tasks.length, showlegend: false,
     xaxis: axis({range: [0, 100], side: "top"}), yaxis: axis({autorange: "reversed", dtick: 1, tickfont: {size: 12}}),
     margin: {l: 50, r: 20, t: 40, b: 20},
-  }), bars, "No model is chosen.");
+  }), bars, "No model is selected.");
 }, table(picked) {
   const cells = values => {
     const top = Math.max(...values.map(v => v ?? -1));
