@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mmeb.errors import MmebError
+from mmeb.inputs import suggest
 
 _COMMANDS = {
     "run": "Score a model on tasks.",
@@ -31,6 +32,8 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
+            if hint := suggest(cmd_name, _COMMANDS):
+                ctx.fail(f"No such command {cmd_name!r}: {hint}")
             return None
         command: click.Command = importlib.import_module(f"mmeb.cli.{cmd_name}").command
         return command

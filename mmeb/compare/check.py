@@ -19,8 +19,8 @@ TOLERANCE = 0.5
 """Points of the overall mean that may be lost: published repetitions of one checkpoint differ by 0.12 at most."""
 
 TASK_TOLERANCE = 1.5
-"""Points that a task may lose whatever its test says: published repetitions of one checkpoint differ by up to 1.2, and by
-few queries that all went one way, which a test of chance alone takes for real."""
+"""Points that a task may lose whatever its test says: published repetitions of one checkpoint differ by up to 1.2, and
+by few queries that all went one way, which a test of chance alone takes for real."""
 
 ALPHA = 0.05
 

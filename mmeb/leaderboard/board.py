@@ -79,12 +79,9 @@ def load_board(folder: Path, *, demo: bool = False) -> Board:
     if broken:
         raise MmebError(f"{len(broken)} of the result files in {folder} can't be used: {' '.join(broken)}")
     if not entries:
-        alone = (
-            "no demo results"
-            if demo
-            else "only demo results, which never enter the tables; --demo builds a board of them"
-        )
-        raise MmebError(f"{folder} holds {alone}.")
+        if demo:
+            raise MmebError(f"{folder} holds no demo results.")
+        raise MmebError(f"{folder} holds only demo results, which never enter the tables; --demo builds their board.")
     left_out = tuple(reading.path for reading, _ in readings if reading.result.is_demo != demo)
     return Board(tuple(sorted(entries, key=_place)), left_out, demo)
 

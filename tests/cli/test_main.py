@@ -73,3 +73,9 @@ def test_tasks_can_be_chosen() -> None:
         "RefCOCO-Matching",
         "Visual7W-Pointing",
     ]
+
+
+def test_a_mistyped_command_is_a_mistake_with_the_nearest_name() -> None:
+    result = CliRunner().invoke(cli, ["leaderbord"])
+    assert result.exit_code == 2
+    assert "No such command 'leaderbord': did you mean leaderboard?" in result.output
