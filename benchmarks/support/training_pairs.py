@@ -21,7 +21,7 @@ from mmeb.training.recipe import Recipe
 from mmeb.training.sampler import batches_of
 from mmeb.training.start import start_model
 
-QUESTION = "\nWhat is to be seen in the picture?\n"
+QUESTION = "\nWhat does the picture show?\n"
 OPTIONS = {"clip": {}, "qwen2-vl": {"image_resolution": "none", "positions": "2d"}}
 _WORDS = ("river", "bridge", "tower", "boat", "child", "horse", "window", "street", "cloud", "table", "apple", "train")
 

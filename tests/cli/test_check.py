@@ -36,7 +36,7 @@ def varied_hits(rng: np.random.Generator) -> dict[str, NDArray[np.bool_]]:
     return {name: rng.random(1000) < rate for name, rate in zip(NAMES, rng.uniform(0.05, 0.95, 36), strict=True)}
 
 
-def test_the_noise_of_honest_reruns_passes() -> None:
+def test_the_noise_of_repeated_runs_passes() -> None:
     rng = np.random.default_rng(0)
     hits = varied_hits(rng)
     baseline = side_of(hits)
@@ -47,7 +47,7 @@ def test_the_noise_of_honest_reruns_passes() -> None:
     assert all(verdict.passed for verdict in verdicts)
 
 
-def test_the_largest_honest_difference_passes_even_if_all_went_one_way() -> None:
+def test_the_largest_difference_of_repeated_runs_passes_even_if_all_went_one_way() -> None:
     hits = hits_of(0.5)
     verdict = check(side_of(hits), side_of(flipped(hits, "GQA", lost=12)), Rule())  # p after correction: 0.018
     assert verdict.passed

@@ -1,4 +1,4 @@
-"""`mmeb models`: which there are, and what one is fed."""
+"""`mmeb models`: the registered models, and the input of one."""
 
 import json
 

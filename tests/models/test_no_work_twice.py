@@ -28,7 +28,7 @@ DECODERS = {
 }
 TOWERS: dict[str, tuple[str, dict[str, str]]] = {name: (name, {}) for name in ("clip", "blip", "blip2")}
 FAMILIES = [*DECODERS, *TOWERS, "siglip", "demo"]
-PIXELS = ("crops", "pixel_values")  # what the towers are fed; the demo's model has none of its own
+PIXELS = ("crops", "pixel_values")  # the towers' input; the demo's model has none of its own
 
 
 @dataclass(frozen=True, eq=False)

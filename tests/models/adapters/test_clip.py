@@ -1,4 +1,4 @@
-"""CLIP against the library's numbers and the reference's, and what it is fed."""
+"""CLIP against the library's numbers and the reference's, and its input."""
 
 import json
 import shutil
@@ -146,7 +146,7 @@ def test_unit_fusion_is_the_sum_of_the_two_unit_vectors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "fed"),
+    ("option", "text"),
     [
         ("plain", "<|image_1|> + what is it?"),
         ("instruction", f"<|image_1|> + {INSTRUCTION} what is it?"),
@@ -154,10 +154,10 @@ def test_unit_fusion_is_the_sum_of_the_two_unit_vectors() -> None:
         ("strip", f"<|image_1|> + {INSTRUCTION} what is it?"),
     ],
 )
-def test_the_text_option_says_what_is_fed(option: str, fed: str) -> None:
+def test_the_text_option_decides_the_input(option: str, text: str) -> None:
     item = Item(PROMPT, INSTRUCTION, "what is it?", IMAGES / "set0/im000.png")
 
-    assert load(text=option).rendered(item) == fed
+    assert load(text=option).rendered(item) == text
 
 
 def test_an_instruction_alone_does_not_move_an_images_vector_by_default() -> None:
