@@ -1,6 +1,7 @@
 """The `mmeb` command: one file per subcommand, imported when it is called."""
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -53,8 +54,13 @@ def main(*args: Any, **kwargs: Any) -> None:
     """Entry point: a mistake of the user is one plain sentence on stderr and exit code 2."""
     # Threads that wait by spinning would take the cores from the workers that decode images; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows what it can
     try:
         cli(*args, **kwargs)
     except MmebError as error:
-        click.echo(f"Error: {error}", err=True)
+        from mmeb.results.text import plain  # names from files may hold characters that steer a terminal
+
+        click.echo("\n".join(plain(line) for line in f"Error: {error}".splitlines()), err=True)
         sys.exit(error.exit_code)

@@ -1,6 +1,9 @@
 """The command itself: quick to answer, complete in its help, machine-readable where it lists."""
 
 import json
+import os
+import subprocess
+import sys
 
 import click
 import pytest
@@ -79,3 +82,13 @@ def test_a_mistyped_command_is_a_mistake_with_the_nearest_name() -> None:
     result = CliRunner().invoke(cli, ["leaderbord"])
     assert result.exit_code == 2
     assert "No such command 'leaderbord': did you mean leaderboard?" in result.output
+
+
+def test_a_terminal_is_neither_steered_nor_asked_for_characters_that_it_lacks() -> None:
+    code = "import sys; from mmeb.cli.main import main; main(['run', '--model', 'demo', '--tasks', 'a\\x1b[2J\u732b'])"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, env=environment)
+    assert done.returncode == 2
+    assert b"There is no task 'a" in done.stderr
+    assert b"\x1b" not in done.stderr
+    assert b"Traceback" not in done.stderr
