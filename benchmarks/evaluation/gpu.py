@@ -28,7 +28,7 @@ from benchmarks.support.phi3_v import items as image_items
 from benchmarks.support.timing import seconds
 from mmeb.data.item import Item
 from mmeb.evaluation.encode import encode
-from mmeb.models.adapters.pooling import last_token
+from mmeb.models.adapters.decoder_embedder import last_token
 from mmeb.models.adapters.vlm2vec import Phi35VModel
 from mmeb.models.backbones.base import put_features
 from mmeb.models.base import Batch

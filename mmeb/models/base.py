@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmeb.data.item import Item
 from mmeb.errors import MmebError
+from mmeb.inputs import parse
 from mmeb.models.checkpoints.checkpoint import WEIGHTS, Checkpoint
 
 
@@ -94,6 +95,11 @@ class EmbeddingModel(ABC):
         `options` are the user's `--option key=value` over the registry's. Raises MmebError for a checkpoint of
         another architecture, a missing or unexpected weight, and an unknown option or value.
         """
+
+    @classmethod
+    def parse_options(cls, options: Mapping[str, str]) -> Any:
+        """`options_class` with a user's options. Raises MmebError for an unknown one and for a wrong value."""
+        return parse(cls.options_class, dict(options), f"The adapter {cls.adapter}", noun="option")
 
     @abstractmethod
     def preprocess(self, items: Sequence[Item]) -> Batch:

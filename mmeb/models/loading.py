@@ -13,7 +13,6 @@ from mmeb.models.base import EmbeddingModel, NoOptions
 from mmeb.models.checkpoints.checkpoint import Checkpoint
 from mmeb.models.checkpoints.resolve import resolve
 from mmeb.models.checkpoints.weights import count_parameters
-from mmeb.models.options import parse_options
 from mmeb.models.registry import ADAPTER_BY_MODEL_TYPE, adapter_class, find_entry, list_adapters, with_manifest
 from mmeb.runtime.memory import check_memory
 
@@ -61,7 +60,7 @@ def load_model(
     # Where a LoRA's base lies is no option of the adapter, which is given its files.
     given = {name: value for name, value in {**entry.options, **(options or {})}.items() if name != "base"}
     if family.options_class is not NoOptions:  # others may have options that they do not declare
-        parse_options(family.options_class, given, entry.adapter)  # a typo is not worth a download
+        family.parse_options(given)  # a typo is not worth a download
     can = family.capabilities
     meta = meta and can.meta
     # A folder's revision is a hash over its weights too, and they are there anyway.

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from PIL import Image
 
 from mmeb.data.images.image import as_image_ref
 from mmeb.data.item import Item, Role
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.options import parse_options
 from mmeb.tasks import TASKS, Modality, Prompt, Task
 
 INSTRUCTION, TEXT = "⟨instruction⟩", "⟨text⟩"
@@ -32,7 +30,7 @@ def model_inputs(adapter: type[EmbeddingModel], options: Mapping[str, str]) -> l
     option that the adapter lacks.
     """
     given = {name: value for name, value in options.items() if name != "base"}  # where a LoRA's base lies
-    parsed: Any = parse_options(adapter.options_class, given, adapter.adapter)
+    parsed = adapter.parse_options(given)
     image = Image.new("RGB", (28, 28))
     pairs: dict[tuple[Modality, Modality], list[Task]] = {}
     for task in TASKS:

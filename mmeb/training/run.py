@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from mmeb.evaluation.evaluate import evaluate
 from mmeb.evaluation.provenance import library_versions
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoints.checkpoint import MANIFEST
-from mmeb.models.options import to_json
 from mmeb.tasks import get_tasks
 from mmeb.training.card import model_card
 from mmeb.training.checkpoint import LOG_FILE, refuse_overwriting
@@ -182,7 +181,7 @@ def manifest_of(prepared: Prepared, command: str) -> dict[str, Any]:
     """What `mmeb.json` says: how to load the model, and what it was made of."""
     model, recipe = prepared.model, prepared.recipe
     options = {
-        name: str(value) for name, value in to_json(model.options).items() if value is not None and name != "lora"
+        name: str(value) for name, value in asdict(model.options).items() if value is not None and name != "lora"
     }
     start = model.provenance
     return {

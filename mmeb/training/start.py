@@ -16,7 +16,6 @@ from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoints import lora
 from mmeb.models.loading import load_model
-from mmeb.models.options import parse_options
 from mmeb.models.registry import adapter_class
 from mmeb.training.recipe import LoraSettings, Recipe, find_recipe, recipe_names
 
@@ -99,7 +98,7 @@ def describe(module: nn.Module) -> Trainable:
 
 def _load(recipe: Recipe, device: str, offline: bool, *, meta: bool) -> EmbeddingModel:
     if recipe.model is None:
-        parse_options(DemoModel.options_class, recipe.options, recipe.adapter)
+        DemoModel.parse_options(recipe.options)
         return DemoModel.new(DemoConfig(), seed=recipe.seed, device=torch.device(device))
     # Small steps would be lost in the rounding of bfloat16: where all weights are trained they are float32, and
     # autocast computes in bfloat16. A frozen base loses nothing.

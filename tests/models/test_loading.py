@@ -192,7 +192,7 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(monkeypatch: pyt
         ({"device": "cuda:99"}, "There is no cuda:99 here"),
         ({"device": "meta"}, "There is no meta here"),
         ({"adapter": "phi35v"}, "is a clip model, not phi3_v: name another --adapter"),
-        ({"options": {"num_crops": "4"}}, "The adapter clip has no option 'num_crops'"),
+        ({"options": {"num_crops": "4"}}, "The adapter clip: there is no option 'num_crops'"),
         ({"dtype": "int8"}, "There is no dtype 'int8': take float32, bfloat16 or float16"),
         ({"device_map": "auto"}, "A clip model can't be spread over several devices"),
         ({"device_map": "balanced"}, "--device-map can be auto, not 'balanced'"),
@@ -221,8 +221,8 @@ def test_a_lora_for_a_family_that_takes_none_is_refused() -> None:
         ("qwen2_vl_dora", "adapter_config.json", "{", "The adapter_config.json of .* can't be read"),
         ("phi3_v", "config.json", '{"model_type": "phi3_v"}', "lacks hidden_size"),
         ("clip", "config.json", "{", "has no config.json that tells its adapter"),
-        ("qwen2_vl", "preprocessor_config.json", "{", "has no readable preprocessor_config.json"),
-        ("phi3_v", "tokenizer.json", "{", "tokenizer.json is missing or broken"),
+        ("qwen2_vl", "preprocessor_config.json", "{", "has no preprocessor_config.json that can be read"),
+        ("phi3_v", "tokenizer.json", "{", "phi3_v has no tokenizer that can be read"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, file: str, content: str, message: str) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmeb.models.adapters.pooling import last_token
+from mmeb.models.adapters.decoder_embedder import last_token
 from mmeb.models.backbones.base import Backbone, EncodedRow
 from mmeb.models.backbones.llava_next import LlavaNextBackbone
 from mmeb.models.backbones.phi3_v import Phi3VBackbone

@@ -8,14 +8,14 @@ token likewise: `pooling=first`, `space=hidden`, `fusion=sum`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import Blip2ForImageTextRetrieval, PreTrainedConfig
 
-from mmeb.models.adapters.blip import BlipFamily
-from mmeb.models.adapters.dual_encoder import DualEncoderOptions
+from mmeb.models.adapters.blip import text_mask
+from mmeb.models.adapters.dual_encoder import DualEncoderOptions, LibraryDualEncoder
 from mmeb.models.checkpoints.checkpoint import Checkpoint
 
 
@@ -27,10 +27,9 @@ class Blip2Options(DualEncoderOptions):
     space: Literal["projected", "hidden"] = "projected"
 
 
-class Blip2Model(BlipFamily):
+class Blip2Model(LibraryDualEncoder):
     adapter = "blip2"
-    model_class = Blip2ForImageTextRetrieval
-    model_type = "blip-2"
+    model_classes: ClassVar = {"blip-2": Blip2ForImageTextRetrieval}
     options_class = Blip2Options
     options: Blip2Options
 
@@ -42,13 +41,10 @@ class Blip2Model(BlipFamily):
         return config
 
     @staticmethod
-    def width(config: PreTrainedConfig, options: Any) -> int:
-        size: int = config.qformer_config.hidden_size if options.space == "hidden" else config.image_text_hidden_size
-        return size
-
-    @staticmethod
-    def text_config(config: PreTrainedConfig) -> Any:
-        return config.qformer_config
+    def sizes(config: Any, options: Any, processor: Any) -> tuple[int, int, int]:
+        text, vision = config.qformer_config, config.vision_config
+        dim = text.hidden_size if options.space == "hidden" else config.image_text_hidden_size
+        return dim, text.max_position_embeddings, (vision.image_size // vision.patch_size) ** 2 + 1
 
     def query_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The states of all query tokens, float32 (n_images, n_query_tokens, dim), not normalised."""
@@ -66,7 +62,7 @@ class Blip2Model(BlipFamily):
     def text_features(self, ids: Tensor) -> Tensor:
         words = self.module.embeddings(input_ids=ids)
         states: Tensor = self.module.qformer(
-            query_embeds=words, query_length=0, attention_mask=self.mask(ids)
+            query_embeds=words, query_length=0, attention_mask=text_mask(ids, self.tokenizer)
         ).last_hidden_state
         return self._in_space(states[:, 0], self.module.text_projection)
 

@@ -2,17 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 from transformers import CLIPModel
 
 from mmeb.models.adapters.dual_encoder import DualEncoderOptions, LibraryDualEncoder
-from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.processors import load_image_processor, load_tokenizer
-from mmeb.models.checkpoints.weights import load_pretrained, read_config
-from mmeb.models.options import parse_options
 
 
 @dataclass(frozen=True)
@@ -27,27 +22,15 @@ class ClipOptions(DualEncoderOptions):
 
 class ClipModel(LibraryDualEncoder):
     adapter = "clip"
+    model_classes: ClassVar = {"clip": CLIPModel}
     options_class = ClipOptions
     options: ClipOptions
 
-    @classmethod
-    def load(
-        cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
-    ) -> Self:
-        parsed = parse_options(cls.options_class, options, cls.adapter)
-        config = read_config(checkpoint, ("clip",))
-        module = load_pretrained(CLIPModel, checkpoint, config, device=device, dtype=dtype)
-        vision, text = config.vision_config, config.text_config
-        model = cls(
-            checkpoint,
-            module,
-            parsed,
-            dim=config.projection_dim,
-            context=text.max_position_embeddings,
-            image_tokens=(vision.image_size // vision.patch_size) ** 2 + 1,
-        )
-        model.processor, model.tokenizer = load_image_processor(checkpoint), load_tokenizer(checkpoint)
-        return model
+    @staticmethod
+    def sizes(config: Any, options: Any, processor: Any) -> tuple[int, int, int]:
+        vision = config.vision_config
+        patches = (vision.image_size // vision.patch_size) ** 2
+        return config.projection_dim, config.text_config.max_position_embeddings, patches + 1
 
     def image_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         pixels = inputs["pixel_values"].to(self.dtype)

@@ -2,31 +2,32 @@
 
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
+from pydantic import PositiveInt
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from mmeb.data.images.image import ImageRef
 from mmeb.data.item import Item, distinct_images
-from mmeb.models.adapters.pooling import last_token
 from mmeb.models.backbones.base import Backbone
 from mmeb.models.base import Batch, Capabilities, EmbeddingModel
 from mmeb.models.checkpoints import lora
 from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.saving import copy_configuration, save_weights
-from mmeb.models.options import parse_options, to_json
+from mmeb.models.checkpoints.resolve import copy_configuration
+from mmeb.models.checkpoints.weights import save_weights
 
 # The side in pixels to which every image is stretched before the backbone's own processing.
 IMAGE_SIDES = {"high": 1344, "mid": 672, "low": 128}
 
 # Beside these: "none" keeps an image's size; "dynamic" too, but for images under 28 pixels on a side (V2.0's rule).
 ImageResolution = Literal["high", "mid", "low", "none", "dynamic"]
-DYNAMIC_LEAST, DYNAMIC_SIDE = 28, 56
+DYNAMIC_MIN, DYNAMIC_SIDE = 28, 56
 
 
 class _Lengths(WeakKeyDictionary[Item, int]):
@@ -44,7 +45,7 @@ class DecoderOptions:
     weights, as the reference scores, or keeps it beside them.
     """
 
-    max_length: int | None = None
+    max_length: PositiveInt | None = None
     lora: Literal["merge", "keep"] = "merge"
 
 
@@ -74,9 +75,9 @@ class DecoderEmbedder(EmbeddingModel):
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
         """A full model, or a LoRA over `checkpoint.base`, whose tokenizer and image processor then serve."""
-        parsed = parse_options(cls.options_class, options, cls.adapter)
-        chosen = {name: getattr(parsed, name) for name in ("max_length", *cls.backbone_options)}
-        backbone = cls.backbone_class(checkpoint.base or checkpoint, device=device, dtype=dtype, **chosen)
+        parsed = cls.parse_options(options)
+        settings = {name: getattr(parsed, name) for name in ("max_length", *cls.backbone_options)}
+        backbone = cls.backbone_class(checkpoint.base or checkpoint, device=device, dtype=dtype, **settings)
         if checkpoint.base is not None and device != torch.device("meta"):
             lora.attach(backbone.module, checkpoint.path, backbone.layouts, merge=parsed.lora == "merge")
         return cls(checkpoint, backbone, parsed)
@@ -129,7 +130,7 @@ class DecoderEmbedder(EmbeddingModel):
             "prompt": self.prompt_version,
             "pooling": "last token after the final norm",
             "image": self.backbone.image_policy,
-            "options": to_json(self.options) | {"max_length": self.backbone.max_length},
+            "options": asdict(self.options) | {"max_length": self.backbone.max_length},
         }
 
     def _image(self, ref: ImageRef) -> Image.Image:
@@ -146,9 +147,18 @@ class DecoderEmbedder(EmbeddingModel):
         return (side, side) if side else stretched(item.image.size(), self.resolution)
 
 
+def last_token(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """The hidden state of each row's last real token, as a float32 unit vector (n, dim).
+
+    `hidden` is (n, length, dim) after the final norm, padded on the right; `lengths` int64 (n,) counts real tokens.
+    """
+    rows = torch.arange(len(hidden), device=hidden.device)
+    return normalize(hidden[rows, lengths.to(hidden.device) - 1].float(), dim=-1)
+
+
 def stretched(size: tuple[int, int], resolution: ImageResolution) -> tuple[int, int]:
     """(width, height) to which an image is stretched, whatever its aspect."""
     if resolution == "dynamic":
-        return (DYNAMIC_SIDE, DYNAMIC_SIDE) if min(size) < DYNAMIC_LEAST else size
+        return (DYNAMIC_SIDE, DYNAMIC_SIDE) if min(size) < DYNAMIC_MIN else size
     side = IMAGE_SIDES.get(resolution)
     return (side, side) if side else size

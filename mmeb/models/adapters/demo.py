@@ -18,9 +18,7 @@ from mmeb.data.item import Item
 from mmeb.errors import MmebError
 from mmeb.models.base import Batch, Capabilities, EmbeddingModel
 from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.saving import save_weights
-from mmeb.models.checkpoints.weights import load_state_dict, load_strict
-from mmeb.models.options import parse_options
+from mmeb.models.checkpoints.weights import load_state_dict, load_strict, save_weights
 from mmeb.tasks import PLACEHOLDER
 
 CONFIG, WEIGHTS = "config.json", "model"
@@ -75,7 +73,7 @@ class DemoModel(EmbeddingModel):
     def load(
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
-        parse_options(cls.options_class, options, cls.adapter)
+        cls.parse_options(options)
         model = cls(checkpoint.name, _read_config(checkpoint), torch.device(device), dtype)
         load_strict(model.module, load_state_dict(checkpoint.path), checkpoint.source)
         model._checkpoint = checkpoint.provenance

@@ -2,21 +2,28 @@
 
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mmeb.data.item import Item, distinct_images
 from mmeb.models.base import Batch, Capabilities, EmbeddingModel
 from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.processors import image_policy
-from mmeb.models.checkpoints.saving import copy_configuration, save_weights
-from mmeb.models.options import to_json
+from mmeb.models.checkpoints.pretrained import (
+    image_policy,
+    load_image_processor,
+    load_pretrained,
+    load_tokenizer,
+    read_config,
+)
+from mmeb.models.checkpoints.resolve import copy_configuration
+from mmeb.models.checkpoints.weights import save_weights
 from mmeb.tasks import PLACEHOLDER
 
 
@@ -156,7 +163,7 @@ class DualEncoder(EmbeddingModel):
             "dtype": str(self.dtype).removeprefix("torch."),
             "prompt": self.prompt_version,
             "max_length": self.context,
-            "options": to_json(self.options),
+            "options": asdict(self.options),
             "image": self.image_policy,
         }
 
@@ -168,7 +175,32 @@ class DualEncoder(EmbeddingModel):
 class LibraryDualEncoder(DualEncoder):
     """A model class of transformers with its checkpoint's image processor and tokenizer."""
 
+    model_classes: ClassVar[Mapping[str, type[PreTrainedModel]]]  # by the `model_type` of the configuration
     processor: Any  # the library's own class; set by `load`
+
+    @classmethod
+    def load(
+        cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
+    ) -> Self:
+        parsed = cls.parse_options(options)
+        config = cls.read_config(checkpoint)
+        model_class = cls.model_classes[config.model_type]
+        module = load_pretrained(model_class, checkpoint, config, device=device, dtype=dtype)
+        processor, tokenizer = load_image_processor(checkpoint), load_tokenizer(checkpoint)
+        dim, context, image_tokens = cls.sizes(config, parsed, processor)
+        model = cls(checkpoint, module, parsed, dim=dim, context=context, image_tokens=image_tokens)
+        model.dtype = dtype  # the library keeps some parts in float32
+        model.processor, model.tokenizer = processor, tokenizer
+        return model
+
+    @classmethod
+    def read_config(cls, checkpoint: Checkpoint) -> PreTrainedConfig:
+        return read_config(checkpoint, cls.model_classes)
+
+    @staticmethod
+    @abstractmethod
+    def sizes(config: Any, options: Any, processor: Any) -> tuple[int, int, int]:
+        """The dimension of a vector, the context length, and the tokens of an image."""
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}

@@ -13,12 +13,12 @@ from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
+from transformers import AutoConfig, AutoModel
 
 from mmeb.errors import MmebError
 from mmeb.models.adapters.dual_encoder import DualEncoder, Texts
 from mmeb.models.checkpoints.checkpoint import Checkpoint
 from mmeb.models.checkpoints.weights import load_state_dict, load_strict
-from mmeb.models.options import parse_options
 
 CONFIG = "open_clip_config.json"
 # No token of its vocabularies is longer than this in characters: what lies beyond can't reach the context, and the
@@ -40,14 +40,18 @@ class OpenClipModel(DualEncoder):
     def load(
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
-        parsed = parse_options(cls.options_class, options, cls.adapter)
+        parsed = cls.parse_options(options)
         config = _read_config(checkpoint)
+        text = config.get("text_cfg", {})
         name = f"{open_clip.factory.LOCAL_DIR_PREFIX}{checkpoint.path}"
-        logging.disable(logging.WARNING)  # the library would warn of the weights that it is not to load
+        # The library passes on what the configuration says; none of its other tokenizers takes the argument.
+        trust = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+        logging.disable(logging.WARNING)  # the library would warn of the weights that it must not load
         try:
-            # Left to itself, it resizes position embeddings of another size without a word.
+            _check_text_tower(text.get("hf_model_name"))
+            # By itself, it resizes position embeddings of another size without a warning.
             module = open_clip.create_model(name, load_weights=False, pretrained_image=False, pretrained_text=False)
-            tokenizer = open_clip.get_tokenizer(name)
+            tokenizer = open_clip.get_tokenizer(name, **trust)
         except (RuntimeError, OSError, ValueError, TypeError, KeyError) as error:
             raise MmebError(f"{checkpoint.source} has an {CONFIG} that open_clip can't build: {error}.") from error
         finally:
@@ -107,6 +111,14 @@ class OpenClipModel(DualEncoder):
         if isinstance(self.tokenizer, HFTokenizer):
             return len(self.tokenizer.tokenizer(self.tokenizer.clean_fn(text)).input_ids)
         return len(self.tokenizer.encode(text)) + 2
+
+
+def _check_text_tower(name: str | None) -> None:
+    """Raise ValueError for a text tower that is not the library's: it would ask whether to run the hub's code."""
+    if name:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        with torch.device("meta"):
+            AutoModel.from_config(config, trust_remote_code=False)
 
 
 def _read_config(checkpoint: Checkpoint) -> dict[str, Any]:

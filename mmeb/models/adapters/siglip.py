@@ -1,7 +1,7 @@
 """SigLIP and SigLIP 2, fixed resolution and NaFlex, as the transformers library has them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
@@ -12,39 +12,27 @@ from transformers import SiglipModel as LibrarySiglip
 from mmeb.errors import MmebError
 from mmeb.models.adapters.dual_encoder import LibraryDualEncoder, Texts
 from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.processors import load_image_processor, load_tokenizer
-from mmeb.models.checkpoints.weights import load_pretrained, read_config
-from mmeb.models.options import parse_options
-
-# SigLIP 2 of fixed resolution goes by the first name too; NaFlex alone has a class of its own.
-MODEL_CLASSES = {"siglip": LibrarySiglip, "siglip2": LibrarySiglip2}
 
 
 class SiglipModel(LibraryDualEncoder):
     adapter = "siglip"
+    # SigLIP 2 of fixed resolution goes by the first name too; NaFlex alone has the second class.
+    model_classes: ClassVar = {"siglip": LibrarySiglip, "siglip2": LibrarySiglip2}
 
     @classmethod
     def load(
         cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype, options: Mapping[str, str]
     ) -> Self:
-        parsed = parse_options(cls.options_class, options, cls.adapter)
-        config = read_config(checkpoint, MODEL_CLASSES)
-        module = load_pretrained(MODEL_CLASSES[config.model_type], checkpoint, config, device=device, dtype=dtype)
-        processor, tokenizer = load_image_processor(checkpoint), load_tokenizer(checkpoint)
-        if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
+        model = super().load(checkpoint, device=device, dtype=dtype, options=options)
+        if model.tokenizer.eos_token_id is None or model.tokenizer.pad_token_id is None:
             raise MmebError(f"The tokenizer of {checkpoint.source} has no end or pad token: it is of another model.")
-        patches = getattr(processor, "max_num_patches", None)
-        vision, text = config.vision_config, config.text_config
-        model = cls(
-            checkpoint,
-            module,
-            parsed,
-            dim=getattr(text, "projection_size", None) or text.hidden_size,
-            context=text.max_position_embeddings,
-            image_tokens=patches or (vision.image_size // vision.patch_size) ** 2,
-        )
-        model.processor, model.tokenizer = processor, tokenizer
         return model
+
+    @staticmethod
+    def sizes(config: Any, options: Any, processor: Any) -> tuple[int, int, int]:
+        text, vision = config.text_config, config.vision_config
+        patches = getattr(processor, "max_num_patches", None) or (vision.image_size // vision.patch_size) ** 2
+        return getattr(text, "projection_size", None) or text.hidden_size, text.max_position_embeddings, patches
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         return dict(self.processor(images=list(images), return_tensors="pt"))

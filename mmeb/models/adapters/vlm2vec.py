@@ -8,6 +8,8 @@ the v1 models were trained and scored with it kept, V2.0 never saw it (`bare_pla
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pydantic import PositiveInt
+
 from mmeb.data.item import Item
 from mmeb.models.adapters.decoder_embedder import DecoderEmbedder, DecoderOptions, ImageResolution
 from mmeb.models.backbones.llava_next import LlavaNextBackbone
@@ -23,7 +25,7 @@ class VLM2VecOptions(DecoderOptions):
 
 @dataclass(frozen=True)
 class Phi35VOptions(VLM2VecOptions):
-    num_crops: int = 4
+    num_crops: PositiveInt = 4
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class LlavaNextOptions(VLM2VecOptions):
 class Qwen2VLOptions(VLM2VecOptions):
     image_resolution: ImageResolution = "high"
     positions: Positions = "1d"
-    min_pixels: int | None = None
-    max_pixels: int | None = None
+    min_pixels: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What the backbones that the transformers library has in common share: strict loading and tokenising."""
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -9,10 +10,16 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from mmeb.errors import MmebError
-from mmeb.models.backbones.base import Backbone, EncodedImage, EncodedRow
+from mmeb.models.backbones.base import Backbone, EncodedImage, EncodedRow, put_features
 from mmeb.models.checkpoints.checkpoint import Checkpoint
-from mmeb.models.checkpoints.processors import image_policy, load_tokenizer
-from mmeb.models.checkpoints.weights import POSITION_IDS, load_pretrained, read_config
+from mmeb.models.checkpoints.pretrained import (
+    image_policy,
+    load_image_processor,
+    load_pretrained,
+    load_tokenizer,
+    read_config,
+)
+from mmeb.models.checkpoints.weights import POSITION_IDS
 from mmeb.tasks import PLACEHOLDER
 
 NOT_LOADED = ("lm_head.weight", *POSITION_IDS)  # pooling needs no logits
@@ -29,6 +36,7 @@ class LibraryBackbone(Backbone):
     model_type: ClassVar[str]
     processor_class: ClassVar[type[BaseImageProcessor]]
     image_token: ClassVar[str]
+    image_shape: ClassVar[str]  # the input that says how many crops or patches an image has
 
     def __init__(
         self,
@@ -39,7 +47,6 @@ class LibraryBackbone(Backbone):
         max_length: int | None = None,
     ) -> None:
         self.config = read_config(checkpoint, [self.model_type])
-        self.config._attn_implementation = "sdpa"  # a config saved in training may ask for flash-attention
         self.module = load_pretrained(
             self.model_class, checkpoint, self.config, device=device, dtype=dtype, ignored=NOT_LOADED
         )
@@ -51,12 +58,7 @@ class LibraryBackbone(Backbone):
             raise MmebError(f"The tokenizer of {checkpoint.source} has no {self.image_token}: it is of another model.")
         # Padding stands behind every real token and is never seen, so any id does where the tokenizer names none.
         self.pad_id = self.tokenizer.pad_token_id or 0
-        try:
-            self.processor = self.processor_class.from_pretrained(checkpoint.path, local_files_only=True)
-        except (OSError, ValueError):
-            raise MmebError(
-                f"{checkpoint.source} has no readable preprocessor_config.json: download it again."
-            ) from None
+        self.processor = load_image_processor(checkpoint, self.processor_class)
 
     @property
     def image_policy(self) -> dict[str, Any]:
@@ -69,6 +71,28 @@ class LibraryBackbone(Backbone):
     @abstractmethod
     def n_image_tokens(self, size: tuple[int, int]) -> int:
         """How many image tokens an image of (width, height) pixels takes."""
+
+    @abstractmethod
+    def image_features(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+        """The tower's features of each of a batch's images, (n_tokens, dim)."""
+
+    def collate_images(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """`pixel_values` of all images, one after another, and their shapes (n_images, …) as `image_shape`."""
+        return {
+            "pixel_values": torch.cat([image["pixel_values"] for image in images]),
+            self.image_shape: torch.stack([image[self.image_shape] for image in images]),
+        }
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        embeddings = self.module.get_input_embeddings()(inputs["input_ids"])
+        if "pixel_values" in inputs:
+            features = torch.cat(list(self.image_features(inputs, embeddings.dtype)))
+            embeddings = put_features(embeddings, inputs["is_image"], features, inputs.get("feature_rows"))
+        # Without positions, the language model counts 0, 1, 2, … (Qwen on all three axes).
+        hidden: Tensor = self.module.language_model(
+            inputs_embeds=embeddings, position_ids=inputs.get("position_ids"), use_cache=False
+        ).last_hidden_state
+        return hidden
 
     def encode_image(self, image: Image.Image) -> EncodedImage:
         return EncodedImage(self.process(to_rgb(image)), self.n_image_tokens(image.size))

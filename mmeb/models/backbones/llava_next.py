@@ -8,7 +8,6 @@ from torch import Tensor
 from transformers import LlavaNextImageProcessorPil, LlavaNextModel
 from transformers.image_processing_utils import select_best_resolution
 
-from mmeb.models.backbones.base import put_features
 from mmeb.models.backbones.library import LibraryBackbone
 
 _PARTS = {
@@ -38,6 +37,7 @@ class LlavaNextBackbone(LibraryBackbone):
     model_type = "llava_next"
     processor_class = EvenPadding
     image_token = "<image>"
+    image_shape = "image_sizes"
     layouts = (
         {"model": ""},
         {f"model.{place}": name for place, name in _PARTS.items()},  # from transformers 4.52 on
@@ -50,7 +50,7 @@ class LlavaNextBackbone(LibraryBackbone):
         return {"pixel_values": made["pixel_values"][0], "image_sizes": made["image_sizes"][0]}
 
     def n_image_tokens(self, size: tuple[int, int]) -> int:
-        """Tokens of the whole image, and of the crops' rows without padding, each row with a newline.
+        """Tokens of the global view, and of the crops' rows without padding, each row with a newline.
 
         The formula is that of `unpad_image` in the library's model, rounding included.
         """
@@ -65,20 +65,7 @@ class LlavaNextBackbone(LibraryBackbone):
             columns -= (columns - int(round(width * (rows / height), 7))) // 2 * 2
         return int(side * side + rows * (columns + 1))
 
-    def collate_images(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """`pixel_values` (crops of all images, 3, height, width), `image_sizes` int64 (images, 2: height, width)."""
-        return {
-            "pixel_values": torch.cat([image["pixel_values"] for image in images]),
-            "image_sizes": torch.stack([image["image_sizes"] for image in images]),
-        }
-
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        embeddings = self.module.get_input_embeddings()(inputs["input_ids"])
-        if "pixel_values" in inputs:
-            pixels = inputs["pixel_values"].to(embeddings.dtype)
-            images = self.module.get_image_features(pixels, inputs["image_sizes"]).pooler_output
-            embeddings = put_features(
-                embeddings, inputs["is_image"], torch.cat(list(images)), inputs.get("feature_rows")
-            )
-        hidden: Tensor = self.module.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-        return hidden
+    def image_features(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+        pixels = inputs["pixel_values"].to(dtype)
+        features: Sequence[Tensor] = self.module.get_image_features(pixels, inputs["image_sizes"]).pooler_output
+        return features

@@ -1,28 +1,39 @@
-"""Phi-3.5-V as a backbone: how its prompts and images become tokens and crops."""
+"""Phi-3.5-V as a backbone: how its files become our module, and its prompts and images tokens and crops."""
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from accelerate import dispatch_model, infer_auto_device_map, init_empty_weights
 from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from mmeb.errors import MmebError
 from mmeb.models.backbones.base import Backbone, EncodedImage, EncodedRow
 from mmeb.models.backbones.phi3_v_image import TOKENS_PER_CROP, crop_grid, make_crops, n_image_tokens, token_layout
-from mmeb.models.backbones.phi3_v_load import load_module, load_tokenizer, read_config
 from mmeb.models.backbones.phi3_v_module import Phi3VModule
 from mmeb.models.checkpoints.checkpoint import Checkpoint
+from mmeb.models.checkpoints.pretrained import check_type, load_tokenizer
+from mmeb.models.checkpoints.weights import POSITION_IDS, load_state_dict, load_strict
 from mmeb.tasks import PLACEHOLDER
 
 IMAGE_ID = -1  # what the published processor writes where a feature of the image goes
 MAX_CROPS = 16
 MAX_LENGTH = 256  # tokens of text, with which the published models were trained and scored
 
+EMBEDDINGS = "model.embed_tokens.weight"
+EMBEDDINGS_ALIAS = "model.vision_embed_tokens.wte.weight"  # checkpoints have either of the two, or both
+NOT_LOADED = ("lm_head.weight", *POSITION_IDS)
+REQUIRED = ("hidden_size", "img_processor", "max_position_embeddings", "original_max_position_embeddings")
+NOT_SPLIT = ["Phi3DecoderLayer", "ImageEmbedding"]  # what stays on one device when a model is spread over several
+
 
 class Phi3VBackbone(Backbone):
     """Phi-3.5-V behind its own tokenizer and high-definition cropping.
 
-    `num_crops` is the most crops that an image becomes, 1 to 16, beside the global view. `max_length` cuts rows of
+    `num_crops` is the maximum number of crops of an image, 1 to 16, beside the global view. `max_length` cuts rows of
     text alone; as in the published models' own evaluation, a row with an image is not cut by it. No row grows beyond
     the decoder's positions: there the text is cut, behind the image first, and never the image.
 
@@ -50,7 +61,7 @@ class Phi3VBackbone(Backbone):
         self.positions: int = config["max_position_embeddings"]
         self.window: int = config["original_max_position_embeddings"]
         self.max_length = min(max_length or MAX_LENGTH, self.positions)
-        self.tokenizer = load_tokenizer(checkpoint)
+        self.tokenizer = load_tokenizer(checkpoint, PreTrainedTokenizerFast)  # `tokenizer.json` as it is
         self.bos = config.get("bos_token_id", 1)
 
     def encode_image(self, image: Image.Image) -> EncodedImage:
@@ -109,3 +120,40 @@ class Phi3VBackbone(Backbone):
             return before, after, False
         before = before[: room - 1]
         return before, after[: room - len(before)], True
+
+
+def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint's `config.json`. Raises MmebError where it is missing or of another model."""
+    check_type(checkpoint, ["phi3_v"])
+    config: dict[str, Any] = json.loads((checkpoint.path / "config.json").read_text())
+    if missing := [name for name in REQUIRED if name not in config]:
+        raise MmebError(f"The config.json of {checkpoint.source} lacks {missing[0]}: download it again.")
+    return config
+
+
+def load_module(
+    config: Mapping[str, Any], checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype
+) -> Phi3VModule:
+    """The module with the checkpoint's weights in `dtype` on `device` ("auto": spread out; "meta": no weights).
+
+    Parameters are never made twice: the module is built without memory behind it, and the weights are put in its
+    place. Its rotary frequencies stay in float32 whatever `dtype` is.
+    """
+    with init_empty_weights(include_buffers=False):
+        module = Phi3VModule(config)
+    if device == torch.device("meta"):
+        return module.to(device).eval()
+    state = {name: weight.to(dtype) for name, weight in load_state_dict(checkpoint.path).items()}
+    load_strict(
+        module,
+        state,
+        checkpoint.source,
+        rename=lambda name: EMBEDDINGS if name == EMBEDDINGS_ALIAS else name,
+        ignored=NOT_LOADED,
+        assign=True,
+    )
+    module.eval()
+    if device == "auto":
+        dispatch_model(module, infer_auto_device_map(module, no_split_module_classes=NOT_SPLIT, dtype=dtype))
+        return module
+    return module.to(device)

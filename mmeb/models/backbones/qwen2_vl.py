@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Qwen2_5_VLModel, Qwen2VLImageProcessorPil, Qwen2VLModel
 
 from mmeb.errors import MmebError
-from mmeb.models.backbones.base import EncodedRow, put_features
+from mmeb.models.backbones.base import EncodedRow
 from mmeb.models.backbones.library import LibraryBackbone
 from mmeb.models.base import Batch
 from mmeb.models.checkpoints.checkpoint import Checkpoint
@@ -30,6 +30,7 @@ class Qwen2VLBackbone(LibraryBackbone):
     model_type = "qwen2_vl"
     processor_class = Qwen2VLImageProcessorPil
     image_token = "<|image_pad|>"
+    image_shape = "image_grid_thw"
     layouts = (
         {"model": ""},
         {"model": "language_model", "visual": "visual"},  # up to transformers 4.51
@@ -47,10 +48,10 @@ class Qwen2VLBackbone(LibraryBackbone):
         super().__init__(checkpoint, **kwargs)
         self.positions = positions
         size = self.processor.size
-        least, most = min_pixels or size.shortest_edge, max_pixels or size.longest_edge
-        if least > most:
-            raise MmebError(f"min_pixels is {least}, above max_pixels, {most}: give a smaller one.")
-        self.processor.size = type(size)(shortest_edge=least, longest_edge=most)
+        low, high = min_pixels or size.shortest_edge, max_pixels or size.longest_edge
+        if low > high:
+            raise MmebError(f"min_pixels is {low}, above max_pixels, {high}: give a smaller one.")
+        self.processor.size = type(size)(shortest_edge=low, longest_edge=high)
 
     def process(self, image: Image.Image) -> dict[str, Tensor]:
         size = _within_aspect(image.size)
@@ -62,13 +63,6 @@ class Qwen2VLBackbone(LibraryBackbone):
         patches: int = self.processor.get_number_of_image_patches(height, width)
         return int(patches // self.processor.merge_size**2)
 
-    def collate_images(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """`pixel_values` (patches of all images, values of a patch), `image_grid_thw` int64 (images, 3)."""
-        return {
-            "pixel_values": torch.cat([image["pixel_values"] for image in images]),
-            "image_grid_thw": torch.stack([image["image_grid_thw"] for image in images]),
-        }
-
     def collate(self, rows: Sequence[EncodedRow]) -> Batch:
         """With 2-D positions and an image, `inputs` holds `position_ids` int64 (3, n, length) too."""
         batch = super().collate(rows)
@@ -78,18 +72,10 @@ class Qwen2VLBackbone(LibraryBackbone):
         position_ids, _ = self.module.get_rope_index(batch.inputs["input_ids"], batch.inputs["is_image"].int(), grids)
         return replace(batch, inputs=batch.inputs | {"position_ids": position_ids})
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        embeddings = self.module.get_input_embeddings()(inputs["input_ids"])
-        if "pixel_values" in inputs:
-            images = self.module.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
-            embeddings = put_features(
-                embeddings, inputs["is_image"], torch.cat(list(images)), inputs.get("feature_rows")
-            )
-        # Without positions given, the language model counts 0, 1, 2, … on all three axes.
-        hidden: Tensor = self.module.language_model(
-            inputs_embeds=embeddings, position_ids=inputs.get("position_ids"), use_cache=False
-        ).last_hidden_state
-        return hidden
+    def image_features(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+        pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
+        features: Sequence[Tensor] = self.module.get_image_features(pixels, grids).pooler_output
+        return features
 
 
 class Qwen25VLBackbone(Qwen2VLBackbone):

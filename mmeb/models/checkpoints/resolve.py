@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -80,10 +81,11 @@ def weight_files(folder: Path, weights: Iterable[str] = WEIGHTS) -> list[Path]:
     return [folder / name for name in names if not name.endswith(".index.json")]
 
 
-def configuration_files(folder: Path) -> list[Path]:
-    """What of a checkpoint is neither weights nor a LoRA's: configuration, tokenizer, image processor."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    return [folder / name for name in names if _is_configuration(name) and name != ADAPTER_CONFIG]
+def copy_configuration(source: Path, folder: Path) -> None:
+    """Copy a checkpoint's configuration, tokenizer and image processor: neither weights nor a LoRA's."""
+    for path in source.iterdir():
+        if path.is_file() and _is_configuration(path.name) and path.name != ADAPTER_CONFIG:
+            shutil.copyfile(path, folder / path.name)
 
 
 def _place(entry: ModelEntry, offline: bool, weights: tuple[str, ...]) -> Checkpoint:

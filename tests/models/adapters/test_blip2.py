@@ -146,5 +146,5 @@ def test_the_older_blip_is_refused() -> None:
 
 
 def test_a_pooling_that_makes_no_single_vector_is_refused() -> None:
-    with pytest.raises(MmebError, match="pooling can't be 'max': it is one of mean, first"):
+    with pytest.raises(MmebError, match="pooling must be 'mean' or 'first', not 'max'"):
         load(pooling="max")

@@ -1,6 +1,7 @@
 """CLIP against the library's numbers and the reference's, and its input."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -239,12 +240,12 @@ def test_what_moves_a_score_is_in_the_provenance_as_json_has_it() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fusion": "mean"}, "The option fusion can't be 'mean': it is one of unit, sum."),
-        ({"fuse": "sum"}, "has no option 'fuse'; its options are: text, fusion, text_mask."),
+        ({"fusion": "mean"}, "The adapter clip: fusion must be 'unit' or 'sum', not 'mean'."),
+        ({"fuse": "sum"}, "The adapter clip: there is no option 'fuse': did you mean fusion?"),
     ],
 )
 def test_an_unknown_option_or_value_names_the_choices(options: dict[str, str], message: str) -> None:
-    with pytest.raises(MmebError, match=message):
+    with pytest.raises(MmebError, match=re.escape(message)):
         load_model(str(FOLDER), device="cpu", options=options)
 
 

@@ -132,7 +132,7 @@ def test_weights_that_do_not_fit_are_refused(model: DemoModel, tmp_path: Path) -
 
 def test_it_has_no_options(model: DemoModel, tmp_path: Path) -> None:
     model.save(tmp_path)
-    with pytest.raises(MmebError, match="has no option 'fusion'"):
+    with pytest.raises(MmebError, match="there is no option 'fusion'"):
         _load(tmp_path, {"fusion": "sum"})
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from mmeb.models.adapters.pooling import last_token
+from mmeb.models.adapters.decoder_embedder import last_token
 
 
 def test_last_real_token_of_each_row_as_a_unit_vector() -> None:

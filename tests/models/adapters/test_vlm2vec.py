@@ -223,9 +223,9 @@ def test_provenance_tells_what_moves_a_score() -> None:
     ("options", "message"),
     [
         ({"resolution": "low"}, "no option 'resolution'"),
-        ({"image_resolution": "huge"}, "high, mid, low, none, dynamic"),
-        ({"positions": "3d"}, "1d, 2d"),
-        ({"max_length": "-1"}, "a whole number above 0"),
+        ({"image_resolution": "huge"}, "'high', 'mid', 'low', 'none' or 'dynamic'"),
+        ({"positions": "3d"}, "'1d' or '2d'"),
+        ({"max_length": "-1"}, "max_length must be above 0, not '-1'"),
     ],
 )
 def test_unknown_option_or_value_is_refused(options: dict[str, str], message: str) -> None:

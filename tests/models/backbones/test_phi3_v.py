@@ -10,7 +10,7 @@ from support.backbones import PROMPT, SENTENCE, copy_of, embed, load, picture, t
 from support.paths import GOLDEN
 
 from mmeb.errors import MmebError
-from mmeb.models.adapters.pooling import last_token
+from mmeb.models.adapters.decoder_embedder import last_token
 from mmeb.models.backbones.phi3_v import Phi3VBackbone
 
 

@@ -17,9 +17,9 @@ from mmeb.errors import MmebError
 from mmeb.evaluation.probes import probes
 from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
-from mmeb.models.checkpoints import lora, saving
+from mmeb.models.checkpoints import lora, weights
 from mmeb.models.checkpoints.checkpoint import MANIFEST
-from mmeb.models.checkpoints.saving import save_weights
+from mmeb.models.checkpoints.weights import save_weights
 from mmeb.models.loading import load_model
 
 CKPT = GOLDEN / "ckpt"
@@ -118,7 +118,7 @@ def test_the_demo_model_comes_back_in_half_precision(tmp_path: Path) -> None:
 
 
 def test_many_weights_are_split_into_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "SHARD", "200KB")
+    monkeypatch.setattr(weights, "SHARD", "200KB")
     model = load("clip", CKPT / "clip")
     expected = change(model)
     model.save(tmp_path)
