@@ -1,6 +1,5 @@
 """The end of a run on request: after SIGTERM the batch is finished, what is encoded is saved, and the run ends."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -42,20 +41,3 @@ def listening() -> Iterator[StopRequest]:
         yield request
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def leave_to_parent(worker: int = 0) -> None:
-    """Let a worker process outlive a SIGTERM to the whole group: its parent finishes what is in hand, and ends it.
-
-    A SIGTERM from the parent itself ends it at once, even where it waits for a lock that a killed worker holds.
-    """
-    if not hasattr(signal, "sigwaitinfo"):  # on macOS nobody tells who sent a signal
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
-
-
-def _obey(sender: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != sender:
-        pass
-    os._exit(0)
