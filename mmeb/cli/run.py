@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Score a model on MMEB tasks.
 
-    Results are on disk as soon as a task ends; the same command again resumes a broken run.
+    Results are on disk as soon as a task ends; the same command again resumes an interrupted run.
     """
     from mmeb.tasks import get_tasks
 

@@ -27,14 +27,14 @@ def item_key(item: Item) -> bytes:
 
 
 class VectorCache:
-    """Vectors by item, in files that are written aside and renamed; a folder for each task of the run.
+    """Vectors by item, in files that appear complete or not at all; a folder for each task of the run.
 
     They belong to one run, hence to one model and one way of preprocessing: the key is the item alone. Of several
-    processes each adds what it encodes; the first one reads, and makes one file of a task that ends.
+    processes each adds what it encodes; the main one reads, and makes one file of a task that ends.
     """
 
     def __init__(self, folder: Path, *, seconds: float = 20.0) -> None:
-        """Take up what a broken run left in `folder`. New vectors are written every `seconds` and by `flush`."""
+        """Use what an interrupted run left in `folder`. New vectors are written every `seconds` and by `flush`."""
         self._folder = folder
         self._seconds = seconds
         self._task = ""
@@ -103,11 +103,11 @@ class VectorCache:
             part.unlink(missing_ok=True)
 
     def _write(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> Path:
-        # A name of its own: other processes write here too, and those of a run that was broken off did.
+        # A name that nobody else has: other processes write here too, and those of an interrupted run did.
         chunk = self._folder / self._task / f"{uuid.uuid4().hex}.safetensors"
         rows = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, _KEY_BYTES)
-        with replacing(chunk) as aside:
-            save_file({"keys": rows, "vectors": np.ascontiguousarray(vectors)}, aside)
+        with replacing(chunk) as temporary:
+            save_file({"keys": rows, "vectors": np.ascontiguousarray(vectors)}, temporary)
         return chunk
 
     def remove(self) -> None:

@@ -45,15 +45,15 @@ def evaluate(
 ) -> RunResult:
     """Score `model` on `tasks` and write the run folder `output` (`runs/<model>` by default).
 
-    A second call with the same folder resumes: tasks that are done are not repeated, embeddings of a task that was
-    broken off are reused. `limit` takes the first rows of each task only. Returns the results of all tasks of the
-    benchmark, and of one's own, that are done in the folder.
+    A second call with the same folder resumes: tasks that are done are not repeated, embeddings of an interrupted task
+    are reused. `limit` takes the first rows of each task only. Returns the results of all tasks, custom ones included,
+    that are done in the folder.
 
     Processes that torchrun or accelerate launched, or that are in a process group, all call it with the same arguments:
-    they share the encoding, the first of them writes, and each gets the results.
+    they share the encoding, the main process writes, and each gets the results.
 
     Raises MmebError for a mistake of the user's, for a model that fails its check, and where the folder holds another
-    run (`fresh` discards that one); StoppedError where SIGTERM asked for an end, with all saved that is encoded.
+    run (`fresh` discards that one); StoppedError after SIGTERM, with all saved that is encoded.
     """
     selected_tasks = get_tasks(tasks)
     with joined() as processes, processes.failing_together():

@@ -74,7 +74,7 @@ def fingerprint() -> str:
     digest = hashlib.blake2b(digest_size=8)
     for item in probes().values():
         image = item.image.decode() if item.image else None
-        # As drawn: how a library converts a mode to RGB is one of the things that reference vectors are to show.
+        # As drawn: how a library converts a mode to RGB is one of the things that reference vectors must show.
         pixels = b"" if image is None else image.mode.encode() + image.tobytes() + bytes(image.getpalette() or [])
         for part in (item.prompt.encode(), item.instruction.encode(), item.text.encode(), item.role.encode(), pixels):
             digest.update(len(part).to_bytes(8) + part)

@@ -10,7 +10,7 @@ import torch
 from mmeb.data.part import DataSource
 from mmeb.models.base import EmbeddingModel
 
-# The libraries that move scores: decoding and resizing, tokenising, the forward pass, adapters.
+# The libraries that affect scores: decoding and resizing, tokenising, the forward pass, adapters.
 _LIBRARIES = (
     "mmeb",
     "torch",
@@ -36,7 +36,7 @@ def library_versions() -> dict[str, str]:
 
 
 def run_identity(model: EmbeddingModel, source: DataSource, limit: int | None) -> dict[str, Any]:
-    """All that moves a score: a run is resumed only where this is equal."""
+    """All that affects a score: a run is resumed only where this is equal."""
     return {
         "model": {"name": model.name, "dim": model.dim, **model.provenance},
         "data": {"kind": source.kind, "repository": source.repository, "revision": source.revision},

@@ -65,7 +65,7 @@ def _first_occurrences(candidate_ids: NDArray[np.int32], n_candidates: int) -> N
 def _distinct_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """The distinct rows, in an order of their content alone, and which of them each row of `vectors` is."""
     keys = _as_bytes(vectors[:, :8])
-    if len(np.unique(keys)) < len(keys):  # equal beginnings: only the whole rows tell
+    if len(np.unique(keys)) < len(keys):  # equal beginnings: only the full rows tell
         keys = np.array([hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in vectors], dtype="V16")
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return vectors[first], inverse

@@ -17,7 +17,7 @@ from mmeb.files import replacing
 from mmeb.models.base import EmbeddingModel
 
 _KEY = "mmeb_reference"  # of the safetensors header; its value is JSON
-# Of the provenance: what a reference is there to try, beside libraries and hardware; and where equal files lie.
+# Of the provenance: what a comparison with a reference tests, and names of equal files in another place.
 _MAY_DIFFER = {"dtype", "name", "checkpoint"}
 
 
@@ -39,7 +39,9 @@ class Reference:
     def require(self, model: EmbeddingModel) -> None:
         """Raises MmebError where the vectors are of another model, other options or other probes."""
         if self.origin.get("probes") != fingerprint():
-            raise MmebError(f"{self.path} was made with other items, by another version of mmeb: make it anew.")
+            raise MmebError(
+                f"{self.path} was made with other items, by another version of mmeb: make a new one with --save-reference."
+            )
         ours, theirs = _comparable(model.provenance), _comparable(self.origin["model"])
         if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
             key = differing[0]
@@ -59,8 +61,8 @@ def save_reference(path: Path, model: EmbeddingModel, vectors: NDArray[np.float3
         "hardware": hardware(model),
         "made": now(),
     }
-    with replacing(path) as aside:
-        save_file({"vectors": np.ascontiguousarray(vectors)}, aside, metadata={_KEY: json.dumps(origin)})
+    with replacing(path) as temporary:
+        save_file({"vectors": np.ascontiguousarray(vectors)}, temporary, metadata={_KEY: json.dumps(origin)})
 
 
 def load_reference(path: Path) -> Reference:

@@ -1,4 +1,4 @@
-"""Embeddings that no score may be made of: the reference's argmax gives a constant or NaN model 100%."""
+"""Refuses embeddings that no score may be made of: the reference's argmax gives a constant or NaN model 100%."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def check_embeddings(vectors: NDArray[np.float32], what: str) -> dict[str, Any]:
     if cosine is not None and cosine > COLLAPSED:
         raise MmebError(
             f"{what}: the embeddings are collapsed (mean pairwise cosine {cosine:.5f} over {len(vectors)} distinct "
-            "items); the model tells nothing apart, so no score is made of them."
+            "items); the model does not tell items apart, so no score is made of them."
         )
     return {"count": len(vectors), "mean_pairwise_cosine": cosine, "mean_norm": float(norms.mean())}
 

@@ -19,19 +19,19 @@ from mmeb.models.base import EmbeddingModel
 
 Vectors = NDArray[np.float32]
 
-# How far an embedding may move with its batch. In float32 a coordinate; rounding to 8 or 11 bits adds up over the
+# How much an embedding may change with its batch. In float32 by coordinate; rounding to 8 or 11 bits adds up over the
 # layers in another order for every shape of a batch, so there it is 1 - cosine.
 FLOAT32_DIFFERENCE = 1e-5
 REDUCED_PRECISION_DISTANCE = {torch.bfloat16: 1e-3, torch.float16: 1e-4}
 UNIT_NORM = {torch.bfloat16: 1e-2, torch.float16: 1e-3}  # of vectors that were normalised in this dtype
 UNIT_NORM_FLOAT32 = 1e-5
-MATTERS = 1e-4  # a coordinate moves by this where text or image is another one; what is not seen moves nothing
+MATTERS = 1e-4  # a coordinate changes by this where text or image is another one; what is not seen changes nothing
 REFERENCE_COSINE = 0.99
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried: what was measured, what was asked for, and the item where it was worst."""
+    """One property that was checked: what was measured, what is required, and the item where it was worst."""
 
     name: str
     passed: bool
@@ -70,14 +70,14 @@ class Verdict:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; a figure that is no number is null."""
+        """JSON values; a figure that is not finite is null."""
         checks = [asdict(check) | {"measured": _number(check.measured)} for check in self.checks]
         plain = {"model": self.model, "dtype": self.dtype, "device": self.device, "passed": self.passed}
         return plain | {"items": len(self.vectors), "seconds": round(self.seconds, 3), "checks": checks}
 
 
 def verify_model(model: EmbeddingModel, reference: Reference | None = None) -> Verdict:
-    """Embed the probes alone, together, in another order and beside a longer neighbour, and judge what comes out.
+    """Embed the probes alone, together, in another order and beside a longer neighbour, and check the vectors.
 
     Raises MmebError where the reference is of another model, and where the vectors have not the model's `dim`.
     """
@@ -103,7 +103,7 @@ def verify_model(model: EmbeddingModel, reference: Reference | None = None) -> V
 
 
 def quick_check(model: EmbeddingModel) -> dict[str, Any]:
-    """The cheap half, for the start of a run: seven items, each alone and in one batch with its kind.
+    """The cheap part, for the start of a run: seven items, each alone and in one batch with others of its group.
 
     Returns the figures for the run's provenance. Raises MmebError with the first thing that is wrong.
     """
@@ -116,7 +116,7 @@ def quick_check(model: EmbeddingModel) -> dict[str, Any]:
         if not check.passed:
             raise MmebError(
                 f"{model.name} fails the check before the run, so that no score is made of it: {check.name}: measured "
-                f"{check.measured:.3g}, required {check.required} ({check.detail}); `mmeb verify` tells more."
+                f"{check.measured:.3g}, required {check.required} ({check.detail}); `mmeb verify` shows all checks."
             )
     figures = {check.name: check.measured for check in checks}
     return {"items": len(items), **figures, "seconds": round(time.perf_counter() - started, 3)}
@@ -174,7 +174,7 @@ def _sound(model: EmbeddingModel, vectors: Mapping[str, Vectors]) -> list[Check]
 
 
 def _unmoved(name: str, model: EmbeddingModel, alone: Mapping[str, Vectors], now: Mapping[str, Vectors]) -> Check:
-    """Whether vectors are what they are for an item that is embedded alone."""
+    """Whether vectors are the same as of an item that is embedded alone."""
     differences = {key: float(np.abs(vector - alone[key]).max()) for key, vector in now.items()}
     bound = REDUCED_PRECISION_DISTANCE.get(model.dtype)
     if bound is None:
@@ -186,7 +186,7 @@ def _unmoved(name: str, model: EmbeddingModel, alone: Mapping[str, Vectors], now
 
 
 def _sensitive(vectors: Mapping[str, Vectors]) -> list[Check]:
-    """Whether text and image each move the vector, where nothing else differs."""
+    """Whether text and image each change the vector, where nothing else differs."""
     asked = {
         "text matters": probes.TEXT_PAIR,
         "image matters": probes.IMAGE_PAIR,
@@ -210,7 +210,7 @@ def _like_reference(vectors: Mapping[str, Vectors], reference: Reference) -> Che
 
 
 def _worst(figures: Mapping[str, float]) -> tuple[str, float]:
-    """The largest figure and whose it is; what is no number is the worst of all."""
+    """The largest figure and whose it is; NaN is the worst of all."""
     name = max(figures, key=lambda key: np.inf if np.isnan(figures[key]) else figures[key])
     return name, figures[name]
 
