@@ -40,7 +40,8 @@ class Reference:
         """Raises MmebError where the vectors are of another model, other options or other probes."""
         if self.origin.get("probes") != fingerprint():
             raise MmebError(
-                f"{self.path} was made with other items, by another version of mmeb: make a new one with --save-reference."
+                f"{self.path} was made with other items, by another version of mmeb: `mmeb verify --save-reference` "
+                "makes a new one."
             )
         ours, theirs = _comparable(model.provenance), _comparable(self.origin["model"])
         if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
