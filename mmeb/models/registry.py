@@ -1,6 +1,5 @@
 """Which adapters and models there are: names to code and checkpoints. Imports no torch."""
 
-import difflib
 import importlib
 from dataclasses import replace
 from functools import cache
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmeb.errors import MmebError
+from mmeb.inputs import suggest
 from mmeb.models.checkpoints.checkpoint import MANIFEST, options_of, read_manifest
 from mmeb.models.entries import ENTRIES, ModelEntry
 
@@ -79,7 +79,9 @@ def adapter_class(adapter: str) -> "type[EmbeddingModel]":
             if plugin.name == adapter and isinstance(found := _load(plugin), type):
                 return found
         known = list_adapters()
-        raise MmebError(f"There is no adapter {adapter!r}: {_nearest(adapter, known) or ', '.join(known) + '.'}")
+        raise MmebError(
+            f"There is no adapter {adapter!r}: {suggest(adapter, known, n=3, cutoff=0.4) or ', '.join(known) + '.'}"
+        )
     module, _, attribute = target.partition(":")
     try:
         loaded: type[EmbeddingModel] = getattr(importlib.import_module(module), attribute)
@@ -128,13 +130,8 @@ def _unregistered(name: str, adapter: str | None) -> ModelEntry:
         return ModelEntry(name, "", name)
     if "/" in name:
         raise MmebError(f"There is no folder {name}: --model takes a registered name, a hub id or a folder.")
-    near = _nearest(name, [entry.name for entry in list_entries()])
+    near = suggest(name, [entry.name for entry in list_entries()], n=3, cutoff=0.4)
     raise MmebError(f"There is no model {name!r}: {near or '`mmeb models` lists those that have a name.'}")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
-    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 @cache

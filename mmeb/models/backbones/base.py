@@ -79,7 +79,7 @@ class Backbone(ABC):
     def encode_row(self, prompt: str, image: EncodedImage | None) -> EncodedRow:
         """Tokenise a prompt, in which `<|image_1|>` marks the place of the image, which other rows may share.
 
-        A placeholder without image is fed as the published models were trained on it: the bare image token, or plain
+        A placeholder without image becomes what the published models were trained on: the bare image token, or plain
         text in Phi-3.5-V. Raises MmebError where the image alone fills `max_length`.
         """
 
@@ -101,7 +101,7 @@ class Backbone(ABC):
 
     @property
     def image_policy(self) -> dict[str, Any]:
-        """What of the image processing moves a score beside the options, as JSON values."""
+        """What of the image processing affects a score beside the options, as JSON values."""
         return {}
 
     def collate(self, rows: Sequence[EncodedRow]) -> Batch:

@@ -20,6 +20,8 @@ _PARTS = {
 class EvenPadding(LlavaNextImageProcessorPil):  # type: ignore[misc]
     """The library's processor with the padding of transformers 4, on which the published models were trained.
 
+    A correction of fidelity by a private name: listed in docs/fidelity.md.
+
     An odd remainder is halved and rounded down on both sides, and the crops lose its last row or column: today's
     library adds that pixel behind.
     """

@@ -1,7 +1,7 @@
 """High-definition cropping of Phi-3.5-V: an image as crops of 336 pixels, and the order of their tokens.
 
 Follows the Phi-3 report (arXiv:2404.14219, section 6) and the published checkpoint's image processor: an image is
-scaled and padded to whole crops, at most `num_crops` of them; a global view of the whole goes first.
+scaled and padded to whole crops, at most `num_crops` of them; a global view goes first.
 """
 
 import math
@@ -83,7 +83,7 @@ def _lines(tokens: Tensor) -> Tensor:
 
 
 def _scaled_size(size: tuple[int, int], num_crops: int) -> tuple[int, int]:
-    """(short side, long side) after scaling: the long side is the most whole crops that keep within `num_crops`."""
+    """(short side, long side) after scaling: the long side is the largest number of crops within `num_crops`."""
     ratio = max(size) / min(size)
     scale = 1
     while (scale + 1) * math.ceil((scale + 1) / ratio) <= num_crops:

@@ -146,7 +146,7 @@ class Phi3VModule(nn.Module):
         window = self.model.config.original_max_position_embeddings
         if embeddings.shape[1] <= window:
             return self.decode(embeddings)
-        # The decoder chooses long or short rope factors once for the whole batch: each kind gets its own pass.
+        # The decoder chooses long or short rope factors once for the full batch: each kind gets its own pass.
         is_long = lengths > window
         hidden = torch.zeros_like(embeddings)
         for rows, length in ((~is_long, window), (is_long, embeddings.shape[1])):
