@@ -21,7 +21,7 @@ _RECIPE = (
     ("--model --base", "model", str, "What to start from: a registered name, a hub id, a folder; a LoRA is resumed."),
     ("--model-revision", "model_revision", str, "Commit or branch of the model's repository."),
     ("--subsets", "subsets", str, "all, or names of training subsets, by commas."),
-    ("--limit", "limit", int, "At most so many rows of each subset, by chance."),
+    ("--limit", "limit", int, "Maximum rows of each subset, drawn by chance."),
     ("--steps", "steps", int, "Optimizer steps."),
     ("--batch-size", "batch_size", int, "Pairs a step, over all processes."),
     ("--lr --learning-rate", "learning_rate", float, "The highest."),
@@ -57,7 +57,7 @@ _RUN = (
 
 
 class _Command(click.Command):
-    """Keeps the arguments as they were given, for the model card; `merge` in front of them is a command of its own."""
+    """Keeps the arguments as they were given, for the model card; `merge` in front of them is another command."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any

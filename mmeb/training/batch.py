@@ -45,7 +45,7 @@ class Pairing:
 class MicroBatch:
     """Items of one group that the model embeds together: their positions among the step's items, int64 (n,).
 
-    `number` is its own in the full step's plan. A filler only keeps this process in step with the others: its vectors
+    `number` is that in the full step's plan. A filler only keeps this process in step with the others: its vectors
     are dropped. `inputs` is what the model takes, once they are prepared.
     """
 
@@ -124,7 +124,7 @@ class StepBatch:
             yield filled
 
     def all_errors(self) -> list[str]:
-        """What all processes say of unreadable images; to be called in each of them."""
+        """What all processes say of unreadable images; a collective call."""
         return list(dict.fromkeys(gather_object(list(self.errors.values()))))
 
     def _fill(self, micro_batches: Sequence[MicroBatch], prepared: Iterator[Prepared]) -> list[MicroBatch]:

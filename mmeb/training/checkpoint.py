@@ -132,7 +132,7 @@ def discard(path: Path) -> None:
 
 
 def finish(output: Path, identity: Mapping[str, Any], save: Callable[[Path], None]) -> None:
-    """Put the model's files into the run's own folder, each complete, and mark the run as finished."""
+    """Put the model's files into the run's folder, each complete, and mark the run as finished."""
     ready = output / ".model"
     shutil.rmtree(ready, ignore_errors=True)
     try:

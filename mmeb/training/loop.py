@@ -73,7 +73,7 @@ def train(
 
     The result depends on the model, the subsets and the recipe alone, not on the number of processes, nor on whether
     the run was stopped and resumed. Raises MmebError for an output folder with another run in it, for a loss that is
-    no longer finite, for data that can't be read and for want of space; the last checkpoint then stays. Raises
+    no longer finite, for data that can't be read and for lack of space; the last checkpoint then stays. Raises
     StoppedError after a SIGTERM, with a checkpoint of that step.
     """
     started = time.perf_counter()
@@ -177,7 +177,7 @@ def _fsdp_plugin(path: Path) -> FullyShardedDataParallelPlugin:
 
 def _deepspeed_plugin(path: Path, recipe: Recipe) -> DeepSpeedPlugin:
     plugin = DeepSpeedPlugin(hf_ds_config=str(path), gradient_clipping=recipe.max_grad_norm)
-    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch_size  # asked for; batches are our own
+    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch_size  # required; it has no effect
     return plugin
 
 

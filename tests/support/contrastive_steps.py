@@ -35,8 +35,8 @@ def reference(name: str) -> Any:
 
 def golden_model(name: str, **options: str) -> EmbeddingModel:
     """A tiny checkpoint, with the options of the reference's steps unless others are given."""
-    chosen = _OPTIONS[name] | options
-    return load_model(str(GOLDEN / "ckpt" / name), adapter=ADAPTERS[name], dtype="float32", options=chosen)
+    options = _OPTIONS[name] | options
+    return load_model(str(GOLDEN / "ckpt" / name), adapter=ADAPTERS[name], dtype="float32", options=options)
 
 
 def with_lora(model: EmbeddingModel, *, dora: bool = False, dropout: float = 0.0) -> EmbeddingModel:
@@ -108,8 +108,8 @@ def take_step(
 def gradients(embedder: nn.Module) -> Gradients:
     """By the weights' names in the model, whatever wraps it; of sharded ones in full."""
     found = {name: weight.grad for name, weight in embedder.named_parameters() if weight.grad is not None}
-    whole = {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
-    return {name.removeprefix("module.").removeprefix("weights."): grad.numpy().copy() for name, grad in whole.items()}
+    full = {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
+    return {name.removeprefix("module.").removeprefix("weights."): grad.numpy().copy() for name, grad in full.items()}
 
 
 def total_norm(grads: Gradients) -> float:
@@ -117,7 +117,7 @@ def total_norm(grads: Gradients) -> float:
 
 
 def assert_equal_gradients(found: Gradients, expected: Gradients, tolerance: float = 1e-6) -> None:
-    """Every gradient, element by element, to `tolerance` of the whole gradient's norm; all of them have one."""
+    """Every gradient, element by element, to `tolerance` of the full gradient's norm; all of them have one."""
     assert found.keys() == expected.keys()
     scale = total_norm(expected)
     assert scale > 0

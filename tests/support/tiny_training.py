@@ -56,8 +56,10 @@ def run(
     """Train on 16 pairs of each subset, without a bar; by default a step is a line of the log."""
     model = model or demo_model()
     pairs = open_train("demo", subsets, limit=16)
-    chosen = RunSettings(output, **{"log_every": 1, "workers": 0, "progress": False, "save_every": None} | settings)
-    return train(model, pairs, recipe, chosen, model.save, evaluate)
+    run_settings = RunSettings(
+        output, **{"log_every": 1, "workers": 0, "progress": False, "save_every": None} | settings
+    )
+    return train(model, pairs, recipe, run_settings, model.save, evaluate)
 
 
 def losses(output: Path) -> dict[int, float]:
@@ -94,13 +96,13 @@ def _main(output: Path, recipe: dict[str, Any], settings: dict[str, Any], model:
         os.kill(os.getpid(), signal.SIGKILL)
         return {}
 
-    chosen = {"demo": demo_model, "lora": lora_model}[model]()
+    embedder = {"demo": demo_model, "lora": lora_model}[model]()
     if "fsdp" in settings:
         shard_on_the_cpu()
         settings["fsdp"] = Path(settings["fsdp"])
     if kill_after is not None:
         settings["eval_every"] = kill_after
-    run(output, replace(RECIPE, **recipe), chosen, kill if kill_after is not None else None, **settings)
+    run(output, replace(RECIPE, **recipe), embedder, kill if kill_after is not None else None, **settings)
 
 
 if __name__ == "__main__":

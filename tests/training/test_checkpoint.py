@@ -47,18 +47,18 @@ def interrupt(step: int) -> dict[str, float]:
 def test_a_run_that_is_killed_goes_on_as_if_unbroken_with_dropout_on(broken: Path, tmp_path: Path) -> None:
     assert names(broken) == ["checkpoint-3", "checkpoint-6"]
     outcome = run(broken, TEN, lora_model(), save_every=3, resume=True)
-    whole = run(tmp_path / "whole", TEN, lora_model())
+    full = run(tmp_path / "full", TEN, lora_model())
     assert outcome.resumed == 6
-    assert losses(broken) == losses(tmp_path / "whole")
-    assert [line["loss"] for line in outcome.log] == [line["loss"] for line in whole.log]
+    assert losses(broken) == losses(tmp_path / "full")
+    assert [line["loss"] for line in outcome.log] == [line["loss"] for line in full.log]
     for name in ("adapter_model.safetensors", "adapter_config.json"):
-        assert (broken / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (broken / name).read_bytes() == (tmp_path / "full" / name).read_bytes()
 
 
 def test_means_over_several_steps_are_those_of_the_unbroken_run(stopped: Path, tmp_path: Path) -> None:
     run(stopped, save_every=2, log_every=3, resume=True)
-    run(tmp_path / "whole", save_every=2, log_every=3)
-    assert losses(stopped).items() >= {4: losses(tmp_path / "whole")[4]}.items()
+    run(tmp_path / "full", save_every=2, log_every=3)
+    assert losses(stopped).items() >= {4: losses(tmp_path / "full")[4]}.items()
 
 
 def test_a_checkpoint_is_a_model_that_is_scored_as_the_final_one_is(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_a_request_to_stop_lets_the_step_end_saves_and_says_how_to_go_on(tmp_pat
     assert stopped.value.exit_code == 143
     assert last_checkpoint(tmp_path / "broken") == "checkpoint-5"
     assert run(tmp_path / "broken", TEN, resume=True).resumed == 5
-    run(tmp_path / "whole", TEN)
-    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    run(tmp_path / "full", TEN)
+    assert losses(tmp_path / "broken") == losses(tmp_path / "full")
 
 
 def test_a_request_to_the_whole_group_leaves_the_workers_to_their_parent(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def own_data(folder: Path, broken: int) -> Path:
 
 def train_on(data: Path, output: Path, **settings: Any) -> Any:
     model = demo_model()
-    chosen = RunSettings(output, log_every=1, workers=0, save_every=None, progress=False, **settings)
-    return train(model, open_train(data), replace(RECIPE, batch_size=8), chosen, model.save)
+    run_settings = RunSettings(output, log_every=1, workers=0, save_every=None, progress=False, **settings)
+    return train(model, open_train(data), replace(RECIPE, batch_size=8), run_settings, model.save)
 
 
 @pytest.mark.parametrize("trouble", ["broken", "missing"])

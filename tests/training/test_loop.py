@@ -223,8 +223,8 @@ def test_sharded_weights_train_as_whole_ones_and_are_saved_whole(alone: Path, tm
     assert two.returncode == 0, two.stderr
     assert losses(output) == pytest.approx(losses(alone), rel=1e-5)
     assert names(output) == names(alone)
-    ours, whole = (load_file(folder / "adapter_model.safetensors") for folder in (output, alone))
-    assert all(torch.allclose(ours[name], whole[name], atol=1e-6) for name in whole)
+    ours, full = (load_file(folder / "adapter_model.safetensors") for folder in (output, alone))
+    assert all(torch.allclose(ours[name], full[name], atol=1e-6) for name in full)
     # Its checkpoint is that of any number of processes: one takes it up.
     (output / "training.json").unlink()
     shutil.rmtree(output / "checkpoint-4")

@@ -32,8 +32,8 @@ _RECIPE = Recipe("phi35v", batch_size=8, negatives=0, mask_equal_targets=False)
 
 @pytest.fixture(scope="module", params=["phi3_v", "qwen2_vl"])
 def name(request: pytest.FixtureRequest) -> str:
-    chosen: str = request.param
-    return chosen
+    folder: str = request.param
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def test_loss_and_every_gradient_are_the_reference_ones(name: str, model: Embedd
     assert total_norm(found) == pytest.approx(expected["total"], rel=1e-5)
     _assert_norms(found, expected["norms"])
     arrays = np.load(GOLDEN / f"train/{name}.npz")
-    whole = {name: grad for name, grad in found.items() if f"grad/{_reference_name(name)}" in arrays}
-    assert len(whole) > 50
-    for name_, grad in whole.items():
+    full = {name: grad for name, grad in found.items() if f"grad/{_reference_name(name)}" in arrays}
+    assert len(full) > 50
+    for name_, grad in full.items():
         expected_grad = arrays[f"grad/{_reference_name(name_)}"]
         np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=1e-6 * expected["total"], err_msg=name_)
 

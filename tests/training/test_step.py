@@ -89,10 +89,10 @@ def _plainly(model: EmbeddingModel, recipe: Recipe) -> tuple[float, Gradients]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, None])
 def test_the_gradient_of_micro_batches_is_that_of_the_full_batch(model: EmbeddingModel, size: int | None) -> None:
-    loss, whole = _plainly(model, RECIPE)
+    loss, full = _plainly(model, RECIPE)
     outcome, cached = take_step(model, PAIRS, replace(RECIPE, micro_batch_size=size))
     assert outcome.loss == pytest.approx(loss, rel=1e-5)
-    assert_equal_gradients(cached, whole)
+    assert_equal_gradients(cached, full)
 
 
 def _dropping(name: str, *, dropout: float = 0.3) -> EmbeddingModel:
@@ -105,10 +105,10 @@ def _dropping(name: str, *, dropout: float = 0.3) -> EmbeddingModel:
 @pytest.mark.parametrize("name", ["lora", "dora", "checkpointing"])
 def test_both_passes_drop_the_same_units(name: str) -> None:
     model, recipe = _dropping(name), replace(RECIPE, micro_batch_size=2)
-    loss, whole = _plainly(model, recipe)
+    loss, full = _plainly(model, recipe)
     outcome, cached = take_step(model, PAIRS, recipe)
     assert outcome.loss == pytest.approx(loss, rel=1e-6)
-    assert_equal_gradients(cached, whole)
+    assert_equal_gradients(cached, full)
     assert loss != pytest.approx(take_step(_dropping(name, dropout=0), PAIRS, recipe)[0].loss, rel=1e-3)
 
 
@@ -278,7 +278,7 @@ def other_precision() -> Iterator[None]:
 def test_half_precision_goes_through_the_accelerator() -> None:
     """Under bf16 autocast the loss stays near that of float32, and the weights' gradients are float32."""
     model, recipe = _demo(), replace(RECIPE, micro_batch_size=3)
-    expected, whole = take_step(model, PAIRS, recipe)
+    expected, full = take_step(model, PAIRS, recipe)
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     embedder = accelerator.prepare(Embedder(model).train())
@@ -288,4 +288,4 @@ def test_half_precision_goes_through_the_accelerator() -> None:
     assert outcome.loss == pytest.approx(expected.loss, rel=0.02)
     found = gradients(embedder)
     assert all(gradient.dtype == np.float32 for gradient in found.values())
-    assert_equal_gradients(found, whole, 0.05)
+    assert_equal_gradients(found, full, 0.05)
