@@ -9,8 +9,8 @@ from huggingface_hub import constants
 from tqdm import tqdm
 
 from mmeb.data import hub
+from mmeb.data.images.archives import plain_path, plain_tar
 from mmeb.data.images.index import Archive, check_zip
-from mmeb.data.images.plain_tar import plain_tar
 from mmeb.data.images.store import ImageStore
 from mmeb.data.part import DataSource, Part, Source
 from mmeb.errors import MmebError
@@ -147,18 +147,17 @@ class _RemoteFile:
 
     @property
     def is_packed(self) -> bool:
-        return self.name.endswith((".tar.gz", ".tgz"))
+        return plain_path(Path(self.name)) != Path(self.name)
 
     def missing_bytes(self, size: int) -> int:
         """What must still be written: what has not arrived of `size` bytes, and the plain copy of a gzipped tar."""
         if (local := self.local) is not None:
-            unpacked = not self.is_packed or local.with_suffix("").is_file()
-            return 0 if unpacked else _UNPACKED * local.stat().st_size
+            return 0 if plain_path(local).is_file() else _UNPACKED * local.stat().st_size
         arrived = hub.fetched_bytes(self.repository, self.commit, self.name, self.folder)
         return size - arrived + (_UNPACKED * size if self.is_packed else 0)
 
     def fetch(self, offline: bool) -> Path:
         path = hub.fetch(self.repository, self.commit, self.name, offline=offline, folder=self.folder)
-        if self.is_packed:
+        if not offline:
             plain_tar(path)
         return path

@@ -1,6 +1,7 @@
 """The members of one archive by name: a million of them in about a hundred megabytes."""
 
 import posixpath
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -14,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmeb.data.images.archives import ArchiveImage, TarImage, ZipImage, damaged_archive
-from mmeb.data.images.plain_tar import plain_tar
+from mmeb.data.images.archives import ArchiveImage, TarImage, ZipImage, damaged_archive, plain_tar
 from mmeb.errors import MmebError
 
 # Folders that one release or another puts around the same image paths.
@@ -34,6 +34,8 @@ _PLACE = np.dtype(
 _Place = tuple[int, int, int, int, int, bool]
 _Sparse = dict[int, tuple[tuple[int, int], ...]]  # the pieces of sparse members, by offset
 _LINKS = 8  # how long a chain of links may be
+_ENCRYPTED, _UTF8 = 1, 1 << 11  # bits of a zip member's flags (zip specification, 4.4.4)
+_MADE_ON_DOS = 0  # the system that a zip member was made on (4.4.2)
 
 
 def canonical(path: str) -> str:
@@ -45,7 +47,7 @@ def canonical(path: str) -> str:
 
 
 def is_archive(path: Path) -> bool:
-    return path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz")) and path.is_file()
+    return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz")) and path.is_file()
 
 
 def is_macos_twin(name: str) -> bool:
@@ -73,7 +75,7 @@ class Archive:
     def find(self, names: tuple[str, ...], origin: str) -> ArchiveImage | None:
         """The member that has the first of these names (a path as written and its canonical form) or differs from them
         in wrapping folders only."""
-        path, plain = names[0], canonical(names[-1])
+        path, plain = posixpath.normpath(names[0]), canonical(names[-1])
         key = _key(plain)
         first, behind = np.searchsorted(self._index.keys, (key, key + 1)).tolist()
         members = {row: self._index.name(row) for row in range(first, behind)}
@@ -91,14 +93,14 @@ class Archive:
         index = self._index
         offset, stored, length, crc, method, encrypted = index.places[row].item()
         shared = (index.archive, index.name(row), offset, stored, length, origin)
-        if index.archive.suffix == ".zip":
+        if _is_zip(index.archive):
             return ZipImage(*shared, method=method, crc=crc, encrypted=encrypted)
         return TarImage(*shared, pieces=index.sparse.get(offset))
 
     @cached_property
     def _index(self) -> "_Index":
         try:
-            if self.path.suffix == ".zip":
+            if _is_zip(self.path):
                 return _Index.of(self.path, _zip_members(self.path), {})
             plain = plain_tar(self.path)
             sparse: _Sparse = {}
@@ -144,29 +146,73 @@ def _key(name: str) -> int:
     return zlib.crc32(name.encode("utf-8", "surrogatepass"))
 
 
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip"
+
+
 def _zip_members(path: Path) -> Iterator[tuple[str, _Place]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir():
-                place = (info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type)
-                yield info.filename, (*place, bool(info.flag_bits & 1))
+            member = _followed_info(archive, info)
+            if member is not None and not member.is_dir():
+                place = (member.header_offset, member.compress_size, member.file_size, member.CRC, member.compress_type)
+                yield _zip_name(info), (*place, bool(member.flag_bits & _ENCRYPTED))
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name that unpacking gives a member."""
+    name = info.filename
+    if info.create_system == _MADE_ON_DOS and "/" not in name:
+        name = name.replace("\\", "/")
+    if not info.flag_bits & _UTF8 and not name.isascii():
+        try:
+            return name.encode("cp437").decode("utf-8")  # written by programs that forget the flag
+        except UnicodeError:
+            pass
+    return name
+
+
+def _followed_info(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> zipfile.ZipInfo | None:
+    """The member that a symbolic link stands for, as `zip -y` writes them; None where it is not in the archive."""
+    for _ in range(_LINKS):
+        if not stat.S_ISLNK(info.external_attr >> 16) or info.flag_bits & _ENCRYPTED:
+            return info
+        target = archive.read(info).decode("utf-8", "replace")
+        try:
+            info = archive.getinfo(_link_target(info.filename, target))
+        except KeyError:
+            return None
+    return None
+
+
+def _link_target(name: str, target: str) -> str:
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
 
 
 def _tar_members(path: Path, sparse: _Sparse) -> dict[str, _Place]:
     """Where the members lie; the pieces of sparse ones are added to `sparse`."""
     members: dict[str, _Place | str] = {}  # a link is the name that it stands for
+    folders: set[str] = set()
     with tarfile.open(path, "r:") as archive:
         while (info := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # it would keep every header that it has seen
+            name = posixpath.normpath(info.name)
             if info.islnk():
-                members[info.name] = info.linkname
+                target = posixpath.normpath(info.linkname)
+                members[name] = members.get(target, target)  # what later replaces the target leaves this name alone
             elif info.issym():
-                members[info.name] = posixpath.normpath(posixpath.join(posixpath.dirname(info.name), info.linkname))
+                members[name] = _link_target(name, info.linkname)
+            elif info.isdir():
+                folders.add(name)
             elif info.isfile():
-                members[info.name] = (info.offset_data, info.size, info.size, 0, 0, False)
+                members[name] = (info.offset_data, info.size, info.size, 0, 0, False)
                 if info.issparse():
                     pieces: Any = info.sparse  # typeshed has the raw header's type
                     sparse[info.offset_data] = tuple(pieces)
+    for link, target in [(name, member) for name, member in members.items() if isinstance(member, str)]:
+        if target in folders:
+            inside = [name for name in members if name.startswith(f"{target}/")]
+            members |= {link + name.removeprefix(target): members[name] for name in inside}
     return {name: place for name, member in members.items() if (place := _followed(member, members)) is not None}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmeb.data.images.archives import plain_path
 from mmeb.data.images.image import FileImage, ImageRef, MissingImage
 from mmeb.data.images.index import WRAPPERS, Archive, canonical, is_archive, is_macos_twin
 from mmeb.errors import MmebError
@@ -58,8 +59,8 @@ class ImageStore:
         folders = [folder for top in tops for folder in (top, *(top / name for name in WRAPPERS)) if folder.is_dir()]
         folders = list(dict.fromkeys(folders))
         archives = [path for folder in folders for path in sorted(folder.iterdir()) if is_archive(path)]
-        unpacked = {path for path in archives if path.suffix == ".gz" and path.with_suffix("") in archives}
-        return cls((*map(Folder, folders), *(Archive(path) for path in archives if path not in unpacked)))
+        archives = [path for path in archives if plain_path(path) == path or plain_path(path) not in archives]
+        return cls((*map(Folder, folders), *map(Archive, archives)))
 
     @property
     def archives(self) -> list[Path]:

@@ -1,4 +1,5 @@
 import gzip
+import stat
 import subprocess
 import tarfile
 import warnings
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mmeb.data.images.archives import plain_tar
+from mmeb.data.images.image import MissingImage
 from mmeb.data.images.index import Archive
-from mmeb.data.images.plain_tar import plain_tar
 from mmeb.data.images.store import ImageStore
 from mmeb.errors import MmebError
 
@@ -80,16 +82,110 @@ def test_links_in_a_tar_are_the_files_that_they_stand_for(tmp_path: Path) -> Non
     assert members == dict.fromkeys(("img/a.png", "img/hard.png", "img/soft.png"), b"content")
 
 
-def test_a_sparse_member_of_a_tar_is_read_with_its_holes(tmp_path: Path) -> None:
+def _tar(folder: Path, *arguments: str) -> None:
+    subprocess.run(["tar", *arguments], cwd=folder, check=True)
+
+
+def _in_archive(archive: Path, *names: str) -> list[bytes]:
+    return [ImageStore((Archive(archive),)).find(name, "").read() for name in names]
+
+
+def test_links_in_a_tar_of_the_folder_itself_are_found(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "a.png").write_bytes(b"content")
+    (tmp_path / "img" / "soft.png").symlink_to("a.png")
+    _tar(tmp_path / "img", "-cf", "../images.tar", ".")  # whose names start with "./"
+    assert _in_archive(tmp_path / "images.tar", "a.png", "soft.png") == [b"content", b"content"]
+
+
+def test_a_file_that_was_packed_twice_and_is_then_a_link_to_itself_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"content")
+    (tmp_path / "b.png").hardlink_to(tmp_path / "a.png")
+    _tar(tmp_path, "-cf", "images.tar", "a.png", "b.png", "a.png")
+    assert _in_archive(tmp_path / "images.tar", "a.png", "b.png") == [b"content", b"content"]
+
+
+def test_a_hard_link_keeps_its_content_when_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"first")
+    (tmp_path / "b.png").hardlink_to(tmp_path / "a.png")
+    _tar(tmp_path, "-cf", "images.tar", "a.png", "b.png")
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "a.png").write_bytes(b"second")
+    _tar(tmp_path, "-rf", "images.tar", "a.png")
+    assert _in_archive(tmp_path / "images.tar", "a.png", "b.png") == [b"second", b"first"]
+
+
+def test_a_link_to_a_folder_of_a_tar_leads_to_its_files(tmp_path: Path) -> None:
+    (tmp_path / "coco" / "deep").mkdir(parents=True)
+    (tmp_path / "coco" / "deep" / "a.png").write_bytes(b"content")
+    (tmp_path / "images").symlink_to("coco")
+    _tar(tmp_path, "-cf", "images.tar", "coco", "images")
+    assert _in_archive(tmp_path / "images.tar", "images/deep/a.png") == [b"content"]
+
+
+def test_a_symbolic_link_in_a_zip_is_the_file_that_it_stands_for(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("img/a.png", b"content")
+        for name, target in (("img/soft.png", "../img/a.png"), ("img/lost.png", "../outside.png")):
+            link = zipfile.ZipInfo(name)
+            link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(link, target)
+    assert _in_archive(tmp_path / "images.zip", "img/soft.png") == [b"content"]
+    assert [image.name for image in Archive(tmp_path / "images.zip")] == ["img/a.png", "img/soft.png"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "system", "flag", "name"),
+    [
+        ("img/é.png", 3, True, "img/é.png"),
+        ("img/é.png", 3, False, "img/é.png"),  # UTF-8 without the flag that says so
+        ("img\\a.png", 0, True, "img/a.png"),  # made on Windows
+        ("img\\a.png", 3, True, "img\\a.png"),
+    ],
+)
+def test_a_name_in_a_zip_is_the_one_that_unpacking_gives(
+    tmp_path: Path, stored: str, system: int, flag: bool, name: str
+) -> None:
+    entry = zipfile.ZipInfo(stored)
+    entry.create_system = system
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, b"content")
+    if not flag:
+        content = bytearray(path.read_bytes())
+        for record, flags in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):  # the member's header, and the directory's
+            content[content.index(record) + flags] &= 0xF7
+        path.write_bytes(content)
+    assert _in_archive(path, name) == [b"content"]
+
+
+def test_the_case_of_an_archives_extension_does_not_matter(tmp_path: Path, pack_images: _PACK) -> None:
+    for name in ("images.zip", "mmeb.tar", "mmeb.tar.gz"):
+        pack_images(tmp_path / name).rename(tmp_path / name.upper())
+        store = ImageStore.within([tmp_path])
+        assert not isinstance(store.find("set0/im000.png", ""), MissingImage)
+        (tmp_path / name.upper()).unlink()
+
+
+@pytest.mark.parametrize("layout", ["gnu", "posix"])
+def test_a_sparse_member_of_a_tar_is_read_with_its_holes(tmp_path: Path, layout: str) -> None:
     with (tmp_path / "a.bmp").open("wb") as file:
         for start, content in ((0, b"start"), (1 << 20, b"middle"), (3 << 20, b"end")):
             file.seek(start)
             file.write(content)
-    subprocess.run(["tar", "-C", tmp_path, "-Scf", tmp_path / "images.tar", "a.bmp"], check=True)
+    _tar(tmp_path, f"--format={layout}", "-Scf", "images.tar", "a.bmp")
     assert (tmp_path / "images.tar").stat().st_size < 1 << 20
     (member,) = Archive(tmp_path / "images.tar")
     assert member.read() == (tmp_path / "a.bmp").read_bytes()
     assert member.read().startswith(member.head())
+
+
+def test_a_sparse_member_that_claims_more_than_an_image_has_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "a.bmp").open("wb") as file:
+        file.truncate(1 << 42)
+    _tar(tmp_path, "-Scf", "images.tar", "a.bmp")
+    with pytest.raises(MmebError, match=r"a\.bmp can't be read .* as a decompression bomb would"):
+        _in_archive(tmp_path / "images.tar", "a.bmp")
 
 
 def test_a_missing_archive_is_an_error(tmp_path: Path) -> None:
