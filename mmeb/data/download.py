@@ -30,8 +30,10 @@ def download(
     """
     if data not in HUB_REPOSITORIES:
         raise MmebError(f"Only {' and '.join(HUB_REPOSITORIES)} can be downloaded, not {data!r}.")
-    source = HubSource.open(HUB_REPOSITORIES[data], revision, offline=offline)
-    return _fetch(source, [Part.of_task(task) for task in tasks if not task.is_custom], output)
+    parts = [Part.of_task(task) for task in tasks if not task.is_custom]
+    if not parts:
+        raise MmebError("There is nothing to download: the rows and images of custom tasks are where their files say.")
+    return _fetch(HubSource.open(HUB_REPOSITORIES[data], revision, offline=offline), parts, output)
 
 
 def download_train(

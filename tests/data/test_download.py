@@ -1,5 +1,6 @@
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,11 @@ def test_a_task_that_the_repository_lacks_is_named(official: Path, loopback: Any
 def test_only_hub_data_can_be_downloaded() -> None:
     with pytest.raises(MmebError, match="Only hub and instruct can be downloaded, not 'demo'"):
         download("demo", _TASKS)
+
+
+def test_custom_tasks_alone_leave_nothing_to_download() -> None:
+    with pytest.raises(MmebError, match="There is nothing to download: the rows and images of custom tasks"):
+        download("hub", [replace(_TASKS[0], name="mine", rows=Path("mine.jsonl"))])
 
 
 def test_instruct_data_comes_with_its_images_ready_to_be_read(
