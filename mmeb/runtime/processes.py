@@ -6,6 +6,7 @@ memory anyway (counts, sentences, vectors for the ranking), so a separate gloo g
 
 import itertools
 import os
+import socket
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
-from torch.distributed import HashStore, PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed import HashStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from mmeb.errors import MmebError
 
@@ -32,13 +33,15 @@ class Processes:
     All of them must call the methods that exchange something, in the same order.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, group: Any = None) -> None:
-        """`local_rank` counts the processes of this machine."""
+    def __init__(
+        self, rank: int = 0, size: int = 1, local_rank: int = 0, group: Any = None, store: Store | None = None
+    ) -> None:
+        """`local_rank` counts the processes of this machine; `store` holds what they count together."""
         self.rank = rank
         self.size = size
         self.local_rank = local_rank
         self._group = group
-        self._store: Store = HashStore() if group is None else group.get_group_store()
+        self._store = store or HashStore()
         self._queues = itertools.count()
         self._all_know = False  # of the error that ends them
 
@@ -203,13 +206,23 @@ def joined() -> Iterator[Processes]:
         with _peers():
             group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
         try:
-            rank = dist.get_rank()
-            yield Processes(rank, dist.get_world_size(), int(os.environ.get("LOCAL_RANK", rank)), group)
+            rank, store = dist.get_rank(), _shared_store(group)
+            yield Processes(rank, dist.get_world_size(), int(os.environ.get("LOCAL_RANK", rank)), group, store)
         finally:
             dist.destroy_process_group(group)
     finally:
         if makes_group:
             dist.destroy_process_group()
+
+
+def _shared_store(group: Any) -> Store:
+    """A store that the main process serves to all."""
+    host = os.environ.get("MASTER_ADDR") or socket.gethostname()
+    with _peers():
+        served = TCPStore(host, 0, is_master=True, wait_for_workers=False) if dist.get_rank() == 0 else None
+        address: list[Any] = [host, served.port if served else None]
+        dist.broadcast_object_list(address, src=0, group=group)
+        return served or TCPStore(address[0], address[1], is_master=False)
 
 
 def own_device(processes: Processes, device: str | None, device_map: str | None = None) -> str | None:
