@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,16 +91,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises MmebError where it is missing, broken or no object."""
+def read_json(path: Path, *, to_dict: Callable[[list[tuple[str, Any]]], dict[str, Any]] = dict) -> dict[str, Any]:
+    """A JSON object from a file; `to_dict` makes each object in it from its (name, value) pairs.
+
+    Raises MmebError where it is missing, broken or no object.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=to_dict)
     except OSError as error:
         raise MmebError(f"{path} can't be read: {os.strerror(error.errno or 0)}.") from None
     except RecursionError:
         raise MmebError(f"{path} can't be read: it is nested too deeply.") from None
     except ValueError as error:
-        raise MmebError(f"{path} is not valid JSON ({error}).") from None
+        raise MmebError(f"{path} is not valid JSON, perhaps cut off: {error}.") from None
     if not isinstance(content, dict):
         raise MmebError(f"{path} must hold a JSON object.")
     return content

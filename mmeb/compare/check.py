@@ -15,24 +15,19 @@ from mmeb.results.averages import one_decimal
 from mmeb.results.store import RESULTS_FILE, write_submission
 from mmeb.results.text import plain
 
-TOLERANCE = 0.5
-"""Points of the overall mean that may be lost: published repetitions of one checkpoint differ by 0.12 at most."""
-
-TASK_TOLERANCE = 1.5
-"""Points that a task may lose whatever its test says: published repetitions of one checkpoint differ by up to 1.2, and
-by few queries that all went one way, which a test of chance alone takes for real."""
-
-ALPHA = 0.05
-
 
 @dataclass(frozen=True)
 class Rule:
     """A run fails that loses more than `tolerance` points overall, or on any task more than `task_tolerance` points
-    with a p, corrected for all tasks, below `alpha`."""
+    with a p, corrected for all tasks, below `alpha`.
 
-    tolerance: float = TOLERANCE
-    task_tolerance: float = TASK_TOLERANCE
-    alpha: float = ALPHA
+    Published repetitions of one checkpoint differ by at most 0.12 points overall, and by up to 1.2 on a task, by few
+    queries that all went one way, which a test of chance alone takes for real.
+    """
+
+    tolerance: float = 0.5
+    task_tolerance: float = 1.5
+    alpha: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -124,9 +119,10 @@ def verdict_text(verdict: Verdict) -> str:
     headers = ("task", "baseline", "run", "difference", "p", "")
     align = ("left", "right", "right", "right", "right", "left")
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
-    result = (
-        "PASSED: nothing fell by more than repeated runs do." if verdict.passed else f"FAILED: {_what_fell(verdict)}."
-    )
+    fell = ["the overall mean"] if verdict.overall_fell else []
+    if verdict.fallen:
+        fell.append(f"{len(verdict.fallen)} task{'s' if len(verdict.fallen) > 1 else ''}")
+    result = f"FAILED: {' and '.join(fell)} fell." if fell else "PASSED: nothing fell by more than repeated runs do."
     return "\n\n".join([*([table] if rows else []), *comparison.notes, summary, result])
 
 
@@ -158,12 +154,6 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _what_fell(verdict: Verdict) -> str:
-    parts = ["the overall mean"] if verdict.overall_fell else []
-    parts += [f"{len(verdict.fallen)} task{'s' if len(verdict.fallen) > 1 else ''}"] if verdict.fallen else []
-    return " and ".join(parts) + " fell"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -135,54 +135,54 @@ def _compare_task(name: str, first: Side, second: Side) -> TaskDifference:
 
 def _corrected(tasks: Sequence[TaskDifference]) -> list[TaskDifference]:
     """The tasks with their p corrected for the number of tests."""
-    tested = [task for task in tasks if task.p is not None]
-    adjusted = dict(zip([task.task for task in tested], statistics.holm([task.p or 0 for task in tested]), strict=True))
-    return [replace(task, p=float(adjusted[task.task])) if task.task in adjusted else task for task in tasks]
+    corrected = iter(statistics.holm([task.p for task in tasks if task.p is not None]))
+    return [task if task.p is None else replace(task, p=float(next(corrected))) for task in tasks]
 
 
 def _groups(tasks: Sequence[TaskDifference]) -> list[GroupDifference]:
     """The benchmark's groups, and the tasks that can be compared where those are not all 36."""
     by_name = {task.task: task for task in tasks}
     comparable = [task.task for task in tasks if task.method is not Method.NONE]
-    members = {group: [task.name for task in group_tasks] for group, group_tasks in GROUPS.items()}
-    titles = dict(GROUP_TITLES)
-    if comparable and not set(members["overall"]) <= set(comparable):
-        members[COMMON], titles[COMMON] = comparable, f"Mean of {len(comparable)} shared"
-    return [_group(group, titles[group], names, by_name) for group, names in members.items()]
-
-
-def _group(group: str, title: str, names: Sequence[str], by_name: Mapping[str, TaskDifference]) -> GroupDifference:
-    shared = [by_name[name] for name in names if name in by_name]
-    members = tuple(task.task for task in shared)
-    if len(shared) < len(names):
-        return GroupDifference(group, title, len(shared), len(names), members)
-    first, second = (math.fsum(getattr(task, side) for task in shared) / len(shared) for side in ("first", "second"))
-    return GroupDifference(group, title, len(shared), len(names), members, first, second, second - first)
+    members = {key: (GROUP_TITLES[key], [task.name for task in of_group]) for key, of_group in GROUPS.items()}
+    if comparable and not set(members["overall"][1]) <= set(comparable):
+        members[COMMON] = f"Mean of {len(comparable)} shared", comparable
+    groups = []
+    for key, (title, names) in members.items():
+        shared = [by_name[name] for name in names if name in by_name]
+        group = GroupDifference(key, title, len(shared), len(names), tuple(task.task for task in shared))
+        if len(shared) == len(names):
+            first = math.fsum(task.first for task in shared) / len(shared)
+            second = math.fsum(task.second for task in shared) / len(shared)
+            group = replace(group, first=first, second=second, difference=second - first)
+        groups.append(group)
+    return groups
 
 
 def _with_intervals(
     tasks: Sequence[TaskDifference], groups: Sequence[GroupDifference], first: Side, second: Side
 ) -> tuple[list[TaskDifference], list[GroupDifference]]:
     """Add bootstrap intervals: to paired tasks, and to the groups all of whose members can be compared."""
-    paired = [task.task for task in tasks if task.method is Method.PAIRED]
     comparable = {task.task: task for task in tasks if task.method is not Method.NONE}
-    tested = [group for group in groups if group.difference is not None and comparable.keys() >= set(group.members)]
-    rows = [*((name,) for name in paired), *(group.members for group in tested)]
-    intervals = _intervals(rows, comparable, first, second)
-    by_task = dict(zip(paired, intervals, strict=False))
-    by_group = {group.group: interval for group, interval in zip(tested, intervals[len(paired) :], strict=False)}
+    paired = [(task.task,) for task in tasks if task.method is Method.PAIRED]
+    means = [
+        group.members for group in groups if group.difference is not None and comparable.keys() >= {*group.members}
+    ]
+    intervals = _intervals([*paired, *means], comparable, first, second)
     return (
-        [replace(task, interval=by_task.get(task.task, task.interval)) for task in tasks],
-        [replace(group, interval=by_group.get(group.group)) for group in groups],
+        [replace(task, interval=intervals.get((task.task,))) if (task.task,) in paired else task for task in tasks],
+        [
+            group if group.difference is None else replace(group, interval=intervals.get(group.members))
+            for group in groups
+        ],
     )
 
 
 def _intervals(
     rows: Sequence[tuple[str, ...]], tasks: Mapping[str, TaskDifference], first: Side, second: Side
-) -> list[tuple[float, float]]:
+) -> dict[tuple[str, ...], tuple[float, float]]:
     """Of the mean difference of each row of tasks, in points; queries are resampled within their task.
 
-    Empty where a task has but one query.
+    Empty where a task has only one query.
     """
     samples: list[NDArray[np.float64]] = []
     columns: list[NDArray[np.float64]] = []
@@ -195,8 +195,9 @@ def _intervals(
         samples += [values for _, values in parts]
         columns += [sign * weight for sign, _ in parts]
     if not samples or min(len(sample) for sample in samples) < 2:
-        return []
-    return [_points(interval) for interval in statistics.bootstrap_intervals(samples, np.stack(columns, axis=1))]
+        return {}
+    intervals = statistics.bootstrap_intervals(samples, np.stack(columns, axis=1))
+    return dict(zip(rows, map(_points, intervals), strict=True))
 
 
 def _change(first: Side, second: Side, name: str) -> NDArray[np.float64]:

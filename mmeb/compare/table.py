@@ -1,12 +1,13 @@
 """A comparison as a table, for the terminal and in Markdown."""
 
+import itertools
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tabulate import SEPARATING_LINE, tabulate
 
-from mmeb.compare.compare import Comparison, GroupDifference, Method, TaskDifference
+from mmeb.compare.compare import COMMON, Comparison, GroupDifference, Method, TaskDifference
 from mmeb.results.averages import one_decimal
 from mmeb.results.text import escape, plain
 
@@ -21,7 +22,7 @@ _LEGEND = (
 def comparison_text(comparisons: Sequence[Comparison], *, markdown: bool = False) -> str:
     """The comparisons of one or more results with the same first one, and what may explain the differences."""
     show = escape if markdown else str
-    letters = [*string.ascii_uppercase, *(f"A{letter}" for letter in string.ascii_uppercase)]
+    letters = ["".join(pair) for size in (1, 2) for pair in itertools.product(string.ascii_uppercase, repeat=size)]
     names = [comparisons[0].first, *(comparison.second for comparison in comparisons)]
     key = [f"{'- ' if markdown else ''}{letter}: {show(name)}" for letter, name in zip(letters, names, strict=False)]
     parts = ["\n".join(key), _table(comparisons, letters, markdown=markdown), _LEGEND]
@@ -45,48 +46,54 @@ def _table(comparisons: Sequence[Comparison], letters: Sequence[str], *, markdow
     headers = ["", "A"]
     for letter in letters[1 : len(comparisons) + 1]:
         headers += [letter, f"{letter} − A", "interval", "p"]
-    names = list(dict.fromkeys(task.task for comparison in comparisons for task in comparison.tasks))
-    groups = list(dict.fromkeys(group.group for comparison in comparisons for group in comparison.groups))
-    tasks = [_task_row(name, comparisons) for name in names]
-    means = [_group_row(group, comparisons) for group in groups]
-    align = ["left", *["right"] * (len(headers) - 1)]
+    tasks = _rows([{task.task: _task_cells(task) for task in each.tasks} for each in comparisons])
+    # comparisons that share other tasks have another mean over them, in a row of its own
+    means = _rows(
+        [
+            {
+                (group.group, group.members if group.group == COMMON else ()): _group_cells(group)
+                for group in each.groups
+            }
+            for each in comparisons
+        ]
+    )
     if markdown:
-        rows = [[escape(cell) for cell in row] for row in (*tasks, *means)]
-        return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align)
-    lined = [*tasks, SEPARATING_LINE, *means]
-    return tabulate(lined, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
+        rows: list[Any] = [[escape(cell) for cell in row] for row in (*tasks, *means)]
+    else:
+        rows = [*tasks, SEPARATING_LINE, *means]
+    align = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(rows, headers=headers, tablefmt=_style(markdown), disable_numparse=True, colalign=align)
 
 
-def _task_row(name: str, comparisons: Sequence[Comparison]) -> list[str]:
-    found = [next((task for task in each.tasks if task.task == name), None) for each in comparisons]
-    first = next(one_decimal(task.first) for task in found if task is not None)
-    return [plain(name), first, *(cell for task in found for cell in _task_cells(task))]
+def _rows(columns: Sequence[Mapping[Any, list[str]]]) -> list[list[str]]:
+    """A row per key of any comparison: name, A's score, and four cells for each comparison, empty where it lacks it."""
+    rows = []
+    for key in dict.fromkeys(key for column in columns for key in column):
+        present = [column[key] for column in columns if key in column]
+        first = next((cells[1] for cells in present if cells[1]), "")
+        cells = [cell for column in columns for cell in (column[key][2:] if key in column else [""] * 4)]
+        rows.append([present[0][0], first, *cells])
+    return rows
 
 
-def _task_cells(task: TaskDifference | None) -> list[str]:
-    if task is None:
-        return ["", "", "", ""]
-    cells = [one_decimal(task.second), points(task.difference)]
+def _task_cells(task: TaskDifference) -> list[str]:
+    scores = [plain(task.task), one_decimal(task.first), one_decimal(task.second)]
     if task.p is None:
-        return [*cells, "", Method.NONE.value]
+        return [*scores, points(task.difference), "", Method.NONE.value]
     mark = "~" if task.method is Method.UNPAIRED else ""
     stars = next((stars for level, stars in _STARS if task.p < level), "")
-    return [cells[0], cells[1] + stars, _interval(task.interval), mark + probability(task.p)]
+    return [*scores, points(task.difference) + stars, _interval(task.interval), mark + probability(task.p)]
 
 
-def _group_row(name: str, comparisons: Sequence[Comparison]) -> list[str]:
-    found = [next((group for group in each.groups if group.group == name), None) for each in comparisons]
-    title = next(group.title for group in found if group is not None)
-    first = next((one_decimal(group.first) for group in found if group is not None and group.first is not None), "")
-    return [title, first, *(cell for group in found for cell in _group_cells(group))]
+def _group_cells(group: GroupDifference) -> list[str]:
+    if group.first is None or group.second is None or group.difference is None:
+        return [group.title, "", f"{group.done}/{group.total}", "", "", ""]
+    scores = one_decimal(group.first), one_decimal(group.second)
+    return [group.title, *scores, points(group.difference), _interval(group.interval), ""]
 
 
-def _group_cells(group: GroupDifference | None) -> list[str]:
-    if group is None:
-        return ["", "", "", ""]
-    if group.second is None or group.difference is None:
-        return [f"{group.done}/{group.total}", "", "", ""]
-    return [one_decimal(group.second), points(group.difference), _interval(group.interval), ""]
+def _style(markdown: bool) -> str:
+    return "pipe" if markdown else "simple"
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
@@ -106,9 +113,9 @@ def _remarks(comparison: Comparison, title: str, *, markdown: bool) -> list[str]
     parts = ["\n".join([f"{title}:", "", *lines])] if lines else []
     if comparison.settings:
         rows = [[show(_shown(cell)) for cell in row] for row in comparison.settings]
-        headers, style = ("setting", "A", title[:1]), "pipe" if markdown else "simple"
+        headers = ("setting", "A", title.split()[0])
         parts.append(f"{title}, settings that may affect scores:")
-        parts.append(tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True))
+        parts.append(tabulate(rows, headers=headers, tablefmt=_style(markdown), disable_numparse=True))
     return parts
 
 

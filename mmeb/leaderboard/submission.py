@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mmeb.errors import MmebError
-from mmeb.files import read_json
 from mmeb.results.layouts import read
 from mmeb.results.schema import IMAGE_PART, RunResult
 from mmeb.results.store import load_ranks, ranks_path, write_submission
@@ -111,7 +110,7 @@ def _metadata(measured: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[st
 def _check_free(path: Path, name: str, force: bool) -> None:
     if not path.exists():
         return
-    there = read_json(path).get("metadata", {}).get("model_name")
+    there = read(path).result.metadata.get("model_name")
     if there != name:
         raise MmebError(f"{path} is of another model, {there!r}; give yours another --name.")
     if not force:

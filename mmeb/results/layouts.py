@@ -1,12 +1,12 @@
 """Score files as they exist in the wild, read into one form; nothing of what is in them is trusted."""
 
-import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from mmeb.errors import MmebError
+from mmeb.files import read_json
 from mmeb.results.schema import IMAGE_PART, RunResult, TaskResult
 from mmeb.results.store import RESULTS_FILE, RUN_FILE
 from mmeb.results.text import plain
@@ -91,22 +91,11 @@ def _load(path: Path, problems: list[str]) -> dict[str, Any]:
         problems.extend(f"{name!r} occurs {names.count(name)} times" for name in set(names) if names.count(name) > 1)
         return dict(pairs)
 
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise MmebError(
-                f"{path} has {size / 1e6:.0f} MB, a score file at most {MAX_BYTES / 1e6:.0f} MB: it was not read."
-            )
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
-    except OSError as error:
-        raise MmebError(f"{path} can't be read: {error.strerror}.") from None
-    except RecursionError:
-        raise MmebError(f"{path} can't be read: it is nested too deeply.") from None
-    except ValueError as error:
-        raise MmebError(f"{path} is not valid JSON, perhaps cut off: {error}.") from None
-    if not isinstance(content, dict):
-        raise MmebError(f"{path} holds {type(content).__name__}, not a JSON object with metadata and metrics.")
-    return content
+    if path.is_file() and (size := path.stat().st_size) > MAX_BYTES:
+        raise MmebError(
+            f"{path} has {size / 1e6:.0f} MB, a score file at most {MAX_BYTES / 1e6:.0f} MB: it was not read."
+        )
+    return read_json(path, to_dict=unique)
 
 
 def _from_report(path: Path, content: Mapping[str, Any], problems: list[str]) -> Reading:
@@ -212,7 +201,7 @@ def _task(name: str, entry: Mapping[str, Any], provenance: Mapping[str, Any], pr
     metrics, counts = {}, {}
     for key, value in entry.items():
         if key.startswith("num_"):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
                 problems.append(f"{name}: {key} is {_shown(value)}, not a count")
             else:
                 counts[key] = value

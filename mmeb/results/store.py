@@ -1,9 +1,10 @@
 """Where results lie: a run's folder, with each task's result as soon as there is one, and a submission's two files."""
 
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,13 @@ class RunFolder:
             return None
         content = parse(_TaskFile, read_json(path), str(path), noun="field", strict=True)
         metrics, ranks = dict(content.metrics), self.read_ranks(task)
-        num_pred, num_data = (int(metrics.pop(name, -1)) for name in ("num_pred", "num_data"))
-        counts_agree = content.task == task and num_pred == len(ranks) <= num_data
+        num_pred, num_data = metrics.pop("num_pred", -1), metrics.pop("num_data", -1)
         expected = metrics_from_ranks(ranks.rank)
-        if not counts_agree or any(abs(metrics[name] - expected.get(name, metrics[name])) > 1e-6 for name in metrics):
+        agree = content.task == task and num_pred == len(ranks) <= num_data < math.inf
+        # as written, a NaN agrees with nothing
+        if not agree or not all(abs(value - expected.get(name, value)) <= 1e-6 for name, value in metrics.items()):
             raise MmebError(f"{path} contradicts {self.ranks_path(task).name}; remove both, and run the task again.")
-        return TaskResult(task, metrics, num_pred, num_data, content.provenance)
+        return TaskResult(task, metrics, int(num_pred), int(num_data), content.provenance)
 
     def write_task(self, result: TaskResult, ranks: Ranks) -> None:
         write_ranks(self.ranks_path(result.task), ranks)
@@ -179,13 +181,11 @@ def write_submission(path: Path, content: Mapping[str, Any], ranks: Mapping[str,
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     """The leaves in which two nested mappings differ, as (dotted name, old, new)."""
-    return list(_differing(old, new, prefix))
-
-
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
-    for name in [*old, *(name for name in new if name not in old)]:
+    leaves: list[tuple[str, Any, Any]] = []
+    for name in dict.fromkeys([*old, *new]):
         before, after = old.get(name), new.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _differing(before, after, f"{prefix}{name}.")
+            leaves += differing(before, after, f"{prefix}{name}.")
         elif before != after:
-            yield f"{prefix}{name}", before, after
+            leaves.append((f"{prefix}{name}", before, after))
+    return leaves

@@ -236,7 +236,7 @@ def check_files(paths: Sequence[Path], *, partial: bool = False, demo: bool = Fa
     two files are of one model is a problem of the second.
     """
     reports = []
-    first: dict[tuple[object, bool], Path] = {}
+    first: dict[tuple[str, bool], Path] = {}
     for path in paths:
         try:
             reading, ranks = read(path), load_ranks(path)
@@ -244,10 +244,10 @@ def check_files(paths: Sequence[Path], *, partial: bool = False, demo: bool = Fa
             reports.append(Report(path, (str(error).removeprefix(f"{path} "),), exit_code=2))
             continue
         problems = validate(reading, ranks, partial=partial, demo=demo)
-        model = (reading.result.metadata.get("model_name"), bool(published_source(reading.result)))
-        if model[0] is not None and model in first:
-            problems.append(plain(f"{first[model]} is of the same model, {model[0]!r}"))
-        first.setdefault(model, path)
+        if isinstance(name := reading.result.metadata.get("model_name"), str):
+            earlier = first.setdefault((name, bool(published_source(reading.result))), path)
+            if earlier is not path:
+                problems.append(plain(f"{earlier} is of the same model, {name!r}"))
         scored, queries = len(reading.result.tasks), "with" if ranks else "without"
         summary = f"{scored}/{len(TASKS_BY_NAME)} tasks, {queries} per-query ranks, read as {reading.layout}"
         reports.append(Report(path, tuple(problems), tuple(flagged(reading)), summary, int(bool(problems))))

@@ -65,6 +65,16 @@ def test_each_further_run_is_compared_with_the_first(tmp_path: Path) -> None:
     assert f"A: tiny ({runs[0]})" in done.out  # one model, three runs: told apart by their places
 
 
+def test_means_over_different_shared_tasks_have_a_row_each(tmp_path: Path) -> None:
+    hits = {**hits_of(0.5, FEW), **hits_of(0.9, FEW[:1])}
+    runs = [write_run(tmp_path / str(count), dict(list(hits.items())[:count])) for count in (4, 3, 2)]
+    means = [line for line in mmeb("compare", *runs).out.splitlines() if line.startswith("Mean of")]
+    assert [line.split()[:6] for line in means] == [
+        ["Mean", "of", "3", "shared", "63.3", "63.3"],
+        ["Mean", "of", "2", "shared", "70.0", "70.0"],
+    ]
+
+
 def test_a_submission_with_its_ranks_is_compared_like_its_run(tmp_path: Path) -> None:
     hits = hits_of(0.5, FEW)
     a, b = write_run(tmp_path / "a", hits, "before"), write_run(tmp_path / "b", flipped(hits, "GQA", lost=30), "after")

@@ -99,6 +99,12 @@ def test_an_earlier_submission_is_replaced_only_when_asked_for(tmp_path: Path, c
     submit(complete_run, tmp_path / "results", {}, force=True)
 
 
+def test_a_file_without_a_model_is_not_replaced(tmp_path: Path, complete_run: Path) -> None:
+    write(tmp_path / "results" / "tiny.json", {"metadata": [], "metrics": {}})
+    with pytest.raises(MmebError, match="is of another model, None"):
+        submit(complete_run, tmp_path / "results", {}, force=True)
+
+
 def test_two_models_whose_file_names_meet_are_told_apart(tmp_path: Path, complete_run: Path) -> None:
     submit(complete_run, tmp_path / "results", {"model_name": "a b"})
     with pytest.raises(MmebError, match="is of another model, 'a b'"):

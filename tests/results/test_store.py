@@ -36,6 +36,10 @@ def test_a_finished_task_is_read_as_it_was_written(run: RunFolder) -> None:
         (("metrics", "hit@1"), 0.99),
         (("metrics", "num_pred"), 19),
         (("metrics", "num_data"), 10),
+        (("metrics", "hit@1"), float("nan")),
+        (("metrics", "other"), float("nan")),
+        (("metrics", "num_pred"), float("nan")),
+        (("metrics", "num_data"), float("inf")),
         (("task",), "EDIS"),
     ],
 )

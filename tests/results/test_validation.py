@@ -194,6 +194,11 @@ def test_two_files_of_one_model_are_found(tmp_path: Path) -> None:
     assert second.problems == (f"{files[0]} is of the same model, 'same'",)
 
 
+def test_a_name_that_is_no_text_is_found_in_each_file(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{name}.json", report(metadata={"model_name": ["x"]})) for name in "ab"]
+    assert [found.problems for found in check_files(files)] == [("metadata: model_name is missing",)] * 2
+
+
 def test_broken_ranks_are_unreadable(tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", report())
     ranks_path(path).write_bytes(b"PAR1 no more")
