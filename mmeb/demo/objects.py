@@ -17,10 +17,21 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Points:
     return _poly((x0, y0), (x1, y0), (x1, y1), (x0, y1))
 
 
+def _symmetric(*right: tuple[float, float]) -> Points:
+    """A shape by its right half, from the top to the bottom."""
+    points = np.array(right, dtype=np.float64)
+    return np.concatenate([points[:1] * (-1, 1), points, points[:0:-1] * (-1, 1)])
+
+
 def _oval(x: float, y: float, rx: float, ry: float, start: float = 0, end: float = 360) -> Points:
     """An ellipse, or the part of it between two angles in degrees, clockwise from three o'clock."""
     angles = np.radians(np.linspace(start, end, 25))
     return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1)
+
+
+def _ovals(color: str, x: float, y: float, rx: float, ry: float) -> list[_Part]:
+    """Two ellipses, left and right of the middle."""
+    return [(color, _oval(-x, y, rx, ry)), (color, _oval(x, y, rx, ry))]
 
 
 def _ring(x: float, y: float, outer: float, inner: float) -> Points:
@@ -86,8 +97,7 @@ OBJECTS: dict[str, list[_Part]] = {
         ("main", _box(-1, -0.05, 1, 0.4)),
         ("white", _poly((-0.38, -0.05), (-0.22, -0.38), (0.02, -0.38), (0.02, -0.05))),
         ("white", _poly((0.12, -0.05), (0.12, -0.38), (0.33, -0.38), (0.48, -0.05))),
-        ("black", _oval(-0.55, 0.42, 0.24, 0.24)),
-        ("black", _oval(0.55, 0.42, 0.24, 0.24)),
+        *_ovals("black", 0.55, 0.42, 0.24, 0.24),
     ],
     "boat": [
         ("main", _poly((-1, 0.35), (1, 0.35), (0.65, 0.85), (-0.65, 0.85))),
@@ -115,19 +125,14 @@ OBJECTS: dict[str, list[_Part]] = {
         ("main", _poly((-0.8, -0.95), (-0.2, -0.5), (-0.75, 0))),
         ("main", _poly((0.8, -0.95), (0.2, -0.5), (0.75, 0))),
         ("main", _oval(0, 0.1, 0.8, 0.72)),
-        ("white", _oval(-0.32, -0.05, 0.17, 0.2)),
-        ("white", _oval(0.32, -0.05, 0.17, 0.2)),
-        ("black", _oval(-0.32, -0.03, 0.07, 0.15)),
-        ("black", _oval(0.32, -0.03, 0.07, 0.15)),
+        *_ovals("white", 0.32, -0.05, 0.17, 0.2),
+        *_ovals("black", 0.32, -0.03, 0.07, 0.15),
         ("pink", _poly((-0.12, 0.25), (0.12, 0.25), (0, 0.42))),
     ],
     "butterfly": [
-        ("main", _oval(-0.5, -0.35, 0.48, 0.5)),
-        ("main", _oval(0.5, -0.35, 0.48, 0.5)),
-        ("dark", _oval(-0.4, 0.45, 0.34, 0.4)),
-        ("dark", _oval(0.4, 0.45, 0.34, 0.4)),
-        ("light", _oval(-0.5, -0.35, 0.2, 0.2)),
-        ("light", _oval(0.5, -0.35, 0.2, 0.2)),
+        *_ovals("main", 0.5, -0.35, 0.48, 0.5),
+        *_ovals("dark", 0.4, 0.45, 0.34, 0.4),
+        *_ovals("light", 0.5, -0.35, 0.2, 0.2),
         ("black", _oval(0, 0, 0.09, 0.8)),
     ],
     "mushroom": [
@@ -138,8 +143,7 @@ OBJECTS: dict[str, list[_Part]] = {
         ("white", _oval(0.5, -0.12, 0.14, 0.1)),
     ],
     "apple": [
-        ("main", _oval(-0.3, 0.2, 0.55, 0.68)),
-        ("main", _oval(0.3, 0.2, 0.55, 0.68)),
+        *_ovals("main", 0.3, 0.2, 0.55, 0.68),
         ("brown", _poly((-0.05, -0.35), (0.03, -0.95), (0.15, -0.93), (0.06, -0.35))),
         ("green", _oval(0.4, -0.7, 0.3, 0.14)),
         ("light", _oval(-0.48, 0, 0.12, 0.2)),
@@ -151,19 +155,7 @@ OBJECTS: dict[str, list[_Part]] = {
     ],
     "bottle": [
         ("dark", _box(-0.17, -1, 0.17, -0.82)),
-        (
-            "main",
-            _poly(
-                (-0.14, -0.82),
-                (0.14, -0.82),
-                (0.16, -0.45),
-                (0.42, -0.15),
-                (0.42, 1),
-                (-0.42, 1),
-                (-0.42, -0.15),
-                (-0.16, -0.45),
-            ),
-        ),
+        ("main", _symmetric((0.14, -0.82), (0.16, -0.45), (0.42, -0.15), (0.42, 1))),
         ("white", _box(-0.42, 0.1, 0.42, 0.62)),
     ],
     "key": [
@@ -203,37 +195,11 @@ OBJECTS: dict[str, list[_Part]] = {
         ("white", _poly((0.85, -0.42), (0.1, -0.3), (0.1, 0.5), (0.85, 0.4))),
     ],
     "shirt": [
-        (
-            "main",
-            _poly(
-                (-0.45, -0.8),
-                (0.45, -0.8),
-                (1, -0.35),
-                (0.72, 0.05),
-                (0.5, -0.15),
-                (0.5, 0.9),
-                (-0.5, 0.9),
-                (-0.5, -0.15),
-                (-0.72, 0.05),
-                (-1, -0.35),
-            ),
-        ),
+        ("main", _symmetric((0.45, -0.8), (1, -0.35), (0.72, 0.05), (0.5, -0.15), (0.5, 0.9))),
         ("dark", _oval(0, -0.8, 0.24, 0.2, 0, 180)),
     ],
     "dress": [
-        (
-            "main",
-            _poly(
-                (-0.28, -0.95),
-                (-0.1, -0.7),
-                (0.1, -0.7),
-                (0.28, -0.95),
-                (0.34, -0.1),
-                (0.85, 0.95),
-                (-0.85, 0.95),
-                (-0.34, -0.1),
-            ),
-        ),
+        ("main", _symmetric((0.1, -0.7), (0.28, -0.95), (0.34, -0.1), (0.85, 0.95))),
         ("dark", _box(-0.35, -0.16, 0.35, 0.0)),
     ],
     "hat": [
