@@ -9,7 +9,7 @@ from mmeb.demo.example import Example, Maker, Picture, Side, picture_query
 from mmeb.demo.objects import OBJECT_NAMES
 from mmeb.demo.scenes import SCENE_NAMES
 from mmeb.demo.things import Thing
-from mmeb.demo.worlds import World, corner, make_world, paint, place
+from mmeb.demo.worlds import CORNERS, World, make_world, paint, place
 
 
 def _scene(rng: Random) -> tuple[World, Image.Image]:
@@ -55,7 +55,7 @@ def _expression(rng: Random) -> Example:
     world, image = _twins(rng)
     asked = rng.randrange(4)
     thing = world.things[asked]
-    text = rng.choice((_what(thing), f"the {_what(thing)}", f"{corner(asked)} {thing.name}"))
+    text = rng.choice((_what(thing), f"the {_what(thing)}", f"{CORNERS[asked]} {thing.name}"))
     return _example(world, image, asked, f'"{text}"')
 
 
@@ -64,7 +64,7 @@ def _matching(rng: Random) -> Example:
     world, image = _twins(rng)
     asked = rng.randrange(4)
     thing = world.things[asked]
-    texts = [f'"{corner(position)} {other.name}"' for position, other in enumerate(world.things)]
+    texts = [f'"{where} {other.name}"' for where, other in zip(CORNERS, world.things, strict=True)]
     return _example(world, image, asked, f'"{_what(thing)}"', texts)
 
 

@@ -5,7 +5,7 @@ from random import Random
 
 from PIL import Image
 
-from mmeb.demo.canvas import COLORS, Canvas, Rgb, jitter, shade
+from mmeb.demo.canvas import COLORS, Canvas, jitter, shade
 from mmeb.demo.flags import FLAGS, draw_flag
 from mmeb.demo.things import Thing, draw_thing
 
@@ -103,10 +103,6 @@ def draw_pie(title: str, slices: list[tuple[str, int]], rng: Random) -> Image.Im
     start = float(rng.randrange(360))
     for color, percent in slices:
         end = start + 3.6 * percent
-        canvas.pie((size * 0.16, size * 0.2, size * 0.84, size * 0.88), start, end, _tone(color, rng))
+        canvas.pie((size * 0.16, size * 0.2, size * 0.84, size * 0.88), start, end, jitter(COLORS[color], rng, 6))
         start = end
     return canvas.finish()
-
-
-def _tone(color: str, rng: Random) -> Rgb:
-    return jitter(COLORS[color], rng, 6)

@@ -115,11 +115,16 @@ def _infographic(rng: Random) -> Example:
     return Example(picture_query(image, question), Side(answer), near)
 
 
+def _bars(count: int, rng: Random) -> Bars:
+    """Bars of chance heights, in colours that show on white paper."""
+    colors = rng.sample([color for color in COLOR_NAMES if color != "white"], count)
+    return Bars(tuple(colors), tuple(rng.sample(range(10, 100, 5), count)))
+
+
 def _chart(rng: Random) -> Example:
     count = rng.choice((2, 3, 4, 5))
-    colors = tuple(rng.sample([color for color in COLOR_NAMES if color != "white"], count))
-    values = tuple(rng.sample(range(10, 100, 5), count))
-    bars = Bars(colors, values)
+    bars = _bars(count, rng)
+    colors = bars.colors
     title = rng.choice(("Sales", "Visitors", "Rain", "Votes"))
     if rng.random() < 0.2:
         share = rng.choice((60, 65, 70, 75))
@@ -133,7 +138,7 @@ def _chart(rng: Random) -> Example:
             ("What is the color of the highest bar?", bars.highest),
             ("What is the color of the lowest bar?", bars.lowest),
             ("How many bars are shown?", str(count)),
-            (f"What is the value of the {colors[asked]} bar?", str(values[asked])),
+            (f"What is the value of the {colors[asked]} bar?", str(bars.values[asked])),
         )
     )
     return Example(picture_query(draw_bars(title, bars, rng), question), Side(answer))
@@ -168,8 +173,7 @@ def _school(rng: Random) -> Example:
         face = rng.randint(1, 6)
         return Example(picture_query(draw_die(face, rng), "How many dots does this die show?"), Side(NUMBERS[face]))
     if kind == "chart":
-        colors = tuple(rng.sample([color for color in COLOR_NAMES if color != "white"], 3))
-        bars = Bars(colors, tuple(rng.sample(range(10, 100, 5), 3)))
+        bars = _bars(3, rng)
         question = "Look at the chart. Which color is the highest bar?"
         return Example(picture_query(draw_bars("Experiment", bars, rng), question), Side(bars.highest))
     world = make_world(rng, 1, None)

@@ -20,7 +20,7 @@ _PLACES: dict[int, tuple[tuple[float, float, float], ...]] = {
     3: ((0.25, 0.32, 0.19), (0.75, 0.32, 0.19), (0.5, 0.74, 0.19)),
     4: ((0.26, 0.27, 0.19), (0.74, 0.27, 0.19), (0.26, 0.74, 0.19), (0.74, 0.74, 0.19)),
 }
-_CORNERS = ("top left", "top right", "bottom left", "bottom right")
+CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,6 @@ def paint_backdrop(world: World, rng: Random) -> Image.Image:
     return canvas.finish()
 
 
-def corner(position: int) -> str:
-    """Where the thing at this position of a world of four stands."""
-    return _CORNERS[position]
-
-
 def article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
@@ -139,9 +134,9 @@ def plural(name: str) -> str:
 def caption(world: World, rng: Random) -> str:
     """One sentence on all that the picture shows."""
     names = [describe(thing) for thing in world.things]
-    if len(names) > 1 and all((thing.name, thing.color) == _kind(world) for thing in world.things):
-        color, name = world.things[0].color, world.things[0].name
-        what = f"{NUMBERS[len(names)]} {color} {plural(name)}"
+    if len(names) > 1 and len(set(names)) == 1:
+        first = world.things[0]
+        what = f"{NUMBERS[len(names)]} {first.color} {plural(first.name)}"
     else:
         rng.shuffle(names)
         what = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -149,7 +144,3 @@ def caption(world: World, rng: Random) -> str:
     start = rng.choice(("", "here is " if len(names) == 1 else "here are ", "a picture of ", "we see "))
     sentence = f"{start}{what}{where}."
     return sentence[0].upper() + sentence[1:]
-
-
-def _kind(world: World) -> tuple[str, str]:
-    return world.things[0].name, world.things[0].color

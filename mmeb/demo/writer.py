@@ -64,9 +64,15 @@ class _Pictures:
         if picture is None:
             return ""
         if picture not in self._names:
-            name = f"{self._prefix}{len(self._names):05d}.{picture.suffix}"
-            _write_entry(self._archive, name, picture)
-            self._names[picture] = name
+            name = self._names[picture] = f"{self._prefix}{len(self._names):05d}.{picture.suffix}"
+            encoded = io.BytesIO()
+            if picture.suffix == "jpg":
+                picture.image.save(encoded, "JPEG", quality=90)
+            else:
+                picture.image.save(encoded, "PNG", compress_level=4)
+            entry = zipfile.ZipInfo(name)  # its time stamp is fixed: 1980
+            entry.create_system = 3
+            self._archive.writestr(entry, encoded.getvalue())
         return self._names[picture]
 
 
@@ -75,17 +81,6 @@ def _image_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         yield archive
-
-
-def _write_entry(archive: zipfile.ZipFile, name: str, picture: Picture) -> None:
-    encoded = io.BytesIO()
-    if picture.suffix == "jpg":
-        picture.image.save(encoded, "JPEG", quality=90)
-    else:
-        picture.image.save(encoded, "PNG", compress_level=4)
-    entry = zipfile.ZipInfo(name)  # its time stamp is fixed: 1980
-    entry.create_system = 3
-    archive.writestr(entry, encoded.getvalue())
 
 
 def _rows(task: Task, pictures: _Pictures, rng: Random, count: int) -> list[_Row]:
