@@ -35,7 +35,7 @@ class Numbered(FileImage):
     number: int = 0
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return f"{self.path}:{self.number}"
 
 

@@ -13,7 +13,7 @@ from mmeb.data.images.index import canonical
 from mmeb.data.images.store import ImageStore
 from mmeb.data.item import Item, Role
 from mmeb.data.part import DataSource, Part, Source
-from mmeb.data.rows import Codes, Side, factorize, read_rows
+from mmeb.data.rows import Codes, Rows, Side, factorize, read_rows
 from mmeb.data.source import source_of
 from mmeb.errors import MmebError
 from mmeb.tasks import Modality, Task
@@ -72,9 +72,7 @@ def load_eval(task: Task, source: Source) -> EvalDataset:
     Raises MmebError, naming task, row and file, for malformed rows, and for images that are missing or leave their
     folder.
     """
-    source, part = source_of(task, source), Part.of_task(task)
-    rows = read_rows(source.row_files(part), task)
-    images = source.images(part)
+    source, rows, images = open_task(task, source)
     queries = _unique(task, rows.query, Role.QUERY, images, lambda position: position)
     candidates = _unique(task, rows.candidate, Role.CANDIDATE, images, rows.row_of)
     candidate_ids = rows.as_matrix(candidates.ids)
@@ -88,6 +86,12 @@ def load_eval(task: Task, source: Source) -> EvalDataset:
         fingerprint=_fingerprint(queries, candidates, candidate_ids),
         notes=_notes(task, queries, candidates, candidate_ids),
     )
+
+
+def open_task(task: Task, source: Source) -> tuple[Source, Rows, ImageStore]:
+    """Where a task's data is, its rows and the store of its images."""
+    source, part = source_of(task, source), Part.of_task(task)
+    return source, read_rows(source.row_files(part), task), source.images(part)
 
 
 @dataclass(frozen=True)

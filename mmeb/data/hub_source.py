@@ -62,15 +62,15 @@ class HubSource(Source):
         return DataSource(self.repository.kind, self.repository.rows, "+".join(commits))
 
     def row_files(self, part: Part) -> list[Path]:
-        names = self._row_names(part)
-        return [hub.fetch(self.repository.rows, self.rows_commit, name, offline=self.offline) for name in names]
+        return [file.fetch(self.offline) for file in self._row_files(part)]
 
     def images(self, part: Part) -> ImageStore:
-        name = self._images_name(part)
-        if name not in self._stores:
-            archive = hub.fetch(self.repository.images, self.images_commit, name, offline=self.offline)
-            self._stores[name] = ImageStore((Archive(check_zip(archive) if archive.suffix == ".zip" else archive),))
-        return self._stores[name]
+        file = self._images_file(part)
+        if file.name not in self._stores:
+            archive = file.fetch(self.offline)
+            place = Archive(check_zip(archive) if archive.suffix == ".zip" else archive)
+            self._stores[file.name] = ImageStore((place,))
+        return self._stores[file.name]
 
     def fetch(self, parts: Sequence[Part], output: Path | None = None) -> list[Path]:
         """Download what these parts need, to a folder below `output` or into the hub's cache, and return the files.
@@ -78,17 +78,16 @@ class HubSource(Source):
         Raises MmebError, before anything is fetched, where a file is missing or the space does not suffice; with
         `offline`, where something is not in the cache.
         """
-        rows, images = self.repository.rows, self.repository.images
-        files = [(rows, self.rows_commit, name) for part in parts for name in self._row_names(part)]
-        files += [(images, self.images_commit, self._images_name(part)) for part in parts]
-        planned = [
-            _RemoteFile(repository, commit, name, None if output is None else output / repository.split("/")[1])
-            for repository, commit, name in dict.fromkeys(files)
-        ]
+        files = [file for part in parts for file in self._row_files(part, output)]
+        files = list(dict.fromkeys([*files, *(self._images_file(part, output) for part in parts)]))
         if not self.offline:
-            self._check(planned)
-        quiet = True if all(file.local for file in planned) else None
-        return [file.fetch(self.offline) for file in tqdm(planned, desc="files", unit="file", disable=quiet)]
+            self._check(files)
+        paths = []
+        for file in tqdm(files, desc="files", unit="file", disable=True if all(file.local for file in files) else None):
+            paths.append(file.fetch(self.offline))
+            if not self.offline:
+                plain_tar(paths[-1])
+        return paths
 
     def _check(self, files: Sequence["_RemoteFile"]) -> None:
         """Raise MmebError where the hub lacks a file that is not here, or the disk the space for all of them."""
@@ -107,8 +106,8 @@ class HubSource(Source):
                 "choose another place with --output or HF_HOME."
             )
 
-    def _row_names(self, part: Part) -> list[str]:
-        """The paths of a part's files in the repository, without a call where they are in the cache."""
+    def _row_files(self, part: Part, output: Path | None = None) -> list["_RemoteFile"]:
+        """The files of a part's rows; makes no call where they are in the cache."""
         rows, commit = self.repository.rows, self.rows_commit
         names = part.select(hub.cached_files(rows, commit))
         if not names and not self.offline:
@@ -120,10 +119,11 @@ class HubSource(Source):
                 f"The {place} has no {part.kind} of {part.name} ({rows} at {commit[:8]}): fetch them with "
                 f"`mmeb data download{train}` where there is a network, or use `--data demo`."
             )
-        return names
+        return [_RemoteFile.of(rows, commit, name, output) for name in names]
 
-    def _images_name(self, part: Part) -> str:
-        return self.repository.images_file.format(subset=part.name)
+    def _images_file(self, part: Part, output: Path | None = None) -> "_RemoteFile":
+        name = self.repository.images_file.format(subset=part.name)
+        return _RemoteFile.of(self.repository.images, self.images_commit, name, output)
 
     def _listing(self, repository: str, commit: str) -> dict[str, int]:
         """All files of a repository with their sizes in bytes; asks the hub once."""
@@ -141,23 +141,21 @@ class _RemoteFile:
     name: str
     folder: Path | None
 
+    @classmethod
+    def of(cls, repository: str, commit: str, name: str, output: Path | None) -> "_RemoteFile":
+        return cls(repository, commit, name, None if output is None else output / repository.split("/")[1])
+
     @property
     def local(self) -> Path | None:
         return hub.find_local(self.repository, self.commit, self.name, self.folder)
-
-    @property
-    def is_packed(self) -> bool:
-        return plain_path(Path(self.name)) != Path(self.name)
 
     def missing_bytes(self, size: int) -> int:
         """What must still be written: what has not arrived of `size` bytes, and the plain copy of a gzipped tar."""
         if (local := self.local) is not None:
             return 0 if plain_path(local).is_file() else _UNPACKED * local.stat().st_size
         arrived = hub.fetched_bytes(self.repository, self.commit, self.name, self.folder)
-        return size - arrived + (_UNPACKED * size if self.is_packed else 0)
+        is_packed = plain_path(Path(self.name)) != Path(self.name)
+        return size - arrived + (_UNPACKED * size if is_packed else 0)
 
     def fetch(self, offline: bool) -> Path:
-        path = hub.fetch(self.repository, self.commit, self.name, offline=offline, folder=self.folder)
-        if not offline:
-            plain_tar(path)
-        return path
+        return hub.fetch(self.repository, self.commit, self.name, offline=offline, folder=self.folder)

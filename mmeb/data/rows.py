@@ -40,9 +40,6 @@ class Side:
     paths: list[str]  # "" stands for no image
     path_codes: Codes  # (n,)
 
-    def used_paths(self) -> list[str]:
-        return [self.paths[code] for code in np.unique(self.path_codes)]
-
     def pairs(self) -> Codes:
         """(n,), equal where prompt and path are."""
         return factorize(self.prompt_codes.astype(np.int64) * len(self.paths) + self.path_codes)[0]
@@ -55,6 +52,11 @@ class Rows:
     query: Side
     candidate: Side
     lengths: Numbers
+
+    def image_paths(self) -> list[str]:
+        """The paths that the rows name, each once, sorted."""
+        sides = (self.query, self.candidate)
+        return sorted({side.paths[code] for side in sides for code in np.unique(side.path_codes)} - {""})
 
     def row_of(self, position: int) -> int:
         """The row that a candidate belongs to, by its position among all."""

@@ -1,6 +1,5 @@
 """Where the rows and images of the benchmark come from: the hub, a folder, the built-in demo, or a user's files."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from mmeb.data.images.store import Folder, ImageStore
 from mmeb.data.part import DataSource, Part, Source
 from mmeb.demo import DEMO_MARKER, demo_folder
 from mmeb.errors import MmebError
+from mmeb.files import read_json
 from mmeb.tasks import Task
 from mmeb.tasks.train_subsets import TRAIN_SUBSETS
 
@@ -100,11 +100,11 @@ class FolderSource(Source):
     def describe(self) -> DataSource:
         for marker in (top / DEMO_MARKER for top in (*self.tops, self.folder.parent)):
             if marker.is_file():
-                content = json.loads(marker.read_text(encoding="utf-8"))
+                content = read_json(marker)
                 return DataSource("demo", ", ".join(f"{name} {value}" for name, value in content.items()))
         for marker in (top / DOWNLOAD_MARKER for top in self.tops):
             if marker.is_file():
-                content = json.loads(marker.read_text(encoding="utf-8"))
+                content = read_json(marker)
                 return DataSource("folder", content["repository"], content["revision"])
         return DataSource("folder", str(self.folder))
 

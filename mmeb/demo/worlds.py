@@ -20,6 +20,7 @@ _PLACES: dict[int, tuple[tuple[float, float, float], ...]] = {
     3: ((0.25, 0.32, 0.19), (0.75, 0.32, 0.19), (0.5, 0.74, 0.19)),
     4: ((0.26, 0.27, 0.19), (0.74, 0.27, 0.19), (0.26, 0.74, 0.19), (0.74, 0.74, 0.19)),
 }
+# Where the things of a world of four stand.
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 

@@ -57,4 +57,4 @@ def test_rows_of_an_image_to_text_task_need_no_target_instruction_or_images(writ
     row = {"qry_inst": f"{PLACEHOLDER}\nName it", "qry_text": "", "qry_img_path": "a.jpg", "tgt_text": ["dog", "cat"]}
     rows = read_rows([write_rows([row])], get_task("VOC2007"))
     assert [str(prompt) for prompt in rows.candidate.prompts] == ["dog", "cat"]
-    assert rows.candidate.used_paths() == [""]
+    assert rows.image_paths() == ["a.jpg"]

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from mmeb.data.checks.chunks import for_each
 from mmeb.data.checks.signature import NEAR_BITS, Hash, Signature, distance, sign
+from mmeb.data.dataset import open_task
 from mmeb.data.images.image import ImageRef
-from mmeb.data.part import Part, Source
-from mmeb.data.rows import read_rows
-from mmeb.data.source import source_of
+from mmeb.data.part import Source
 from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
 from mmeb.tasks import Task
@@ -68,7 +67,10 @@ def find_leakage(
     after recompression and resizing. Crops, mirror images and changed colours are not found. `workers` processes
     decode (None: one per core; 0: this one). Memory grows with the evaluation images only, by about 1 kB each.
     """
-    named = [(task.name, path, image) for task in tasks for path, image in _task_images(task, source)]
+    named = []
+    for task in tasks:
+        _, rows, store = open_task(task, source)
+        named += [(task.name, path, store.get(path, task.name)) for path in rows.image_paths()]
 
     def sign_evaluation(number: int) -> Signature | str:
         return _try_to_sign(named[number][2])
@@ -106,14 +108,6 @@ def _search(subset: TrainSubset, paths: Any, evaluation: "_Evaluation", number: 
         return signature
     matches = evaluation.matches(signature).items()
     return [Leak(*evaluation.names[other], subset.name, path, match, bits) for other, (match, bits) in matches]
-
-
-def _task_images(task: Task, source: Source) -> list[tuple[str, ImageRef]]:
-    """The images that a task's rows name, each path once."""
-    source, part = source_of(task, source), Part.of_task(task)
-    rows, images = read_rows(source.row_files(part), task), source.images(part)
-    paths = sorted({path for side in (rows.query, rows.candidate) for path in side.used_paths() if path})
-    return [(path, images.get(path, task.name)) for path in paths]
 
 
 def _paths(subset: TrainSubset) -> Any:

@@ -37,7 +37,7 @@ class Signature:
 def sign(image: ImageRef) -> Signature:
     """Read and decode the image once. Raises MmebError where that can't be done."""
     data = image.read()
-    rgb = _Content(data, image).rgb()
+    rgb = image.rgb(data)
     pixels = hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).digest()[:16]
     blocks = np.asarray(rgb.resize((16, 16), Image.Resampling.BOX))
     return Signature(hashlib.sha256(data).digest()[:16], pixels, _perceptual_hash(rgb), blocks)
@@ -61,13 +61,3 @@ def _perceptual_hash(image: Image.Image) -> Hash | None:
         return None
     frequencies = dctn(grey, norm="ortho")[:16, :16].ravel()[1:]  # without the mean
     return np.packbits(frequencies > np.median(frequencies)).view(np.uint64)
-
-
-class _Content(ImageRef):
-    """The bytes of an image that were read already."""
-
-    def __init__(self, data: bytes, image: ImageRef) -> None:
-        self._data, self.key, self.origin = data, image.key, image.origin
-
-    def read(self) -> bytes:
-        return self._data

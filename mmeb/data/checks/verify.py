@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from mmeb.data.dataset import open_task
 from mmeb.data.images.image import ImageRef, MissingImage
-from mmeb.data.part import Part, Source
-from mmeb.data.rows import read_rows
-from mmeb.data.source import source_of
+from mmeb.data.part import Source
 from mmeb.errors import MmebError
 from mmeb.tasks import Task
 
@@ -39,10 +38,8 @@ class Report:
 def verify(task: Task, source: Source, *, decode: bool = False) -> Report:
     """Look for every image that the rows name; with `decode`, open each as well."""
     try:
-        source, part = source_of(task, source), Part.of_task(task)
-        rows, store = read_rows(source.row_files(part), task), source.images(part)
-        named = sorted({path for side in (rows.query, rows.candidate) for path in side.used_paths() if path})
-        images = [store.find(path, task.name) for path in named]
+        _, rows, store = open_task(task, source)
+        images = [store.find(path, task.name) for path in rows.image_paths()]
     except MmebError as error:
         return Report(task.name, error=str(error))
     ids = rows.as_matrix(rows.candidate.pairs())
@@ -53,7 +50,7 @@ def verify(task: Task, source: Source, *, decode: bool = False) -> Report:
         task=task.name,
         rows=len(rows.lengths),
         candidates=(int(rows.lengths.min()), int(rows.lengths.max())),
-        images=len(named),
+        images=len(images),
         duplicates=int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1).sum()),
         copies=int((ids[:, 1:] == ids[:, :1]).any(axis=1).sum()),
         missing=tuple(image.path for image in images if isinstance(image, MissingImage)),

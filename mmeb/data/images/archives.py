@@ -37,7 +37,7 @@ class ArchiveImage(ImageRef):
     origin: str = ""
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return f"{self.archive}/{self.name}"
 
     def _open(self) -> BinaryIO:

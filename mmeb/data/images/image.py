@@ -18,8 +18,11 @@ class ImageRef(ABC):
     References are equal where `key` is. `origin` (task and row, say) only words the errors.
     """
 
-    key: str
     origin: str
+
+    @property
+    @abstractmethod
+    def key(self) -> str: ...
 
     @abstractmethod
     def read(self) -> bytes:
@@ -33,9 +36,12 @@ class ImageRef(ABC):
         """What changes when the content behind `key` does; cheap, read from no pixel."""
         return ""
 
-    def decode(self) -> Image.Image:
-        """The image as stored: its own mode, no EXIF turn. Raises MmebError where it is missing, broken or a bomb."""
-        data = self.read()
+    def decode(self, data: bytes | None = None) -> Image.Image:
+        """The image as stored: its own mode, no EXIF turn; of `data`, its bytes, if they were read already.
+
+        Raises MmebError where it is missing, broken or a bomb.
+        """
+        data = self.read() if data is None else data
         try:
             image = Image.open(io.BytesIO(data))
             image.load()
@@ -43,9 +49,9 @@ class ImageRef(ABC):
             raise self._unreadable(error) from error
         return image
 
-    def rgb(self) -> Image.Image:
+    def rgb(self, data: bytes | None = None) -> Image.Image:
         """The image in RGB as the reference gets it: alpha dropped, not composited; no EXIF turn."""
-        image = self.decode().convert("RGB")
+        image = self.decode(data).convert("RGB")
         image.info.pop("transparency", None)  # transformers 5 would composite by it even in RGB
         return image
 
@@ -84,7 +90,7 @@ class FileImage(ImageRef):
     origin: str = ""
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return str(self.path)
 
     def stamp(self) -> str:
@@ -116,13 +122,13 @@ class MemoryImage(ImageRef):
     origin: str = ""
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return f"memory:{id(self.image)}"
 
     def read(self) -> bytes:
         raise MmebError("An image in memory has no file.")
 
-    def decode(self) -> Image.Image:
+    def decode(self, data: bytes | None = None) -> Image.Image:
         return self.image.copy()
 
     def size(self) -> tuple[int, int]:
@@ -138,7 +144,7 @@ class MissingImage(ImageRef):
     origin: str = ""
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         return f"missing:{self.path}"
 
     def read(self) -> bytes:
