@@ -1,12 +1,14 @@
 """`mmeb data`: download, check or generate data."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 from tabulate import tabulate
 
+from mmeb.cli.options import DATA, DATA_REVISION, OFFLINE
 from mmeb.errors import MmebError
 from mmeb.tasks import get_tasks
 
@@ -25,8 +27,6 @@ _SPLIT = click.option(
     "--split", default="original", show_default=True, help="Of MMEB-train: original or diverse_instruction."
 )
 _WORKERS = click.option("--workers", type=click.IntRange(min=0), help="Processes.  [default: one per core]")
-_OFFLINE = click.option("--offline", is_flag=True, help="Let no call leave the machine.")
-_REVISION = click.option("--revision", help="Commit or branch of the data repository; by default the published one.")
 
 _SHOWN = 20  # pairs that `leakage` prints
 
@@ -42,7 +42,7 @@ def command() -> None:
 @click.option("--train", "subsets", multiple=True, help="Training subsets instead of tasks: all, or names by commas.")
 @_SPLIT
 @click.option("--output", type=click.Path(path_type=Path), help="A folder.  [default: the hub's cache]")
-@_REVISION
+@DATA_REVISION
 @click.option("--offline", is_flag=True, help="Only check that everything is there; let no call leave the machine.")
 @_JSON
 def download_command(
@@ -71,10 +71,10 @@ def download_command(
 
 
 @command.command("verify")
-@click.option("--data", default="hub", show_default=True, help="hub, instruct, demo, or a folder.")
+@DATA
 @_TASKS
 @click.option("--decode", is_flag=True, help="Open every image as well.")
-@_REVISION
+@DATA_REVISION
 @_JSON
 def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: str | None, as_json: bool) -> None:
     """Check evaluation data: every image is there. Exits with 1 where something is missing; downloads nothing."""
@@ -91,7 +91,7 @@ def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: st
             (
                 report.task,
                 report.rows,
-                "–".join(str(count) for count in dict.fromkeys(report.candidates)),
+                _span(report.candidates),
                 report.images,
                 len(report.missing),
                 len(report.broken) if decode else "",
@@ -106,7 +106,7 @@ def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: st
                 if sentence:
                     click.echo(f"{report.task}: {sentence}")
     if not all(report.is_complete for report in reports):
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 @command.command("validate")
@@ -115,7 +115,7 @@ def verify_command(data: str, names: tuple[str, ...], decode: bool, revision: st
 @_SPLIT
 @click.option("--sample", type=click.IntRange(min=0), help="Open so many images of each subset.  [default: all]")
 @_WORKERS
-@_OFFLINE
+@OFFLINE
 @_JSON
 def validate_command(
     data: tuple[str, ...],
@@ -146,10 +146,8 @@ def validate_command(
                 report.name,
                 report.rows,
                 *(", ".join(f"{kind} {count}" for kind, count in side) for side in (report.query, report.target)),
-                *(
-                    "–".join(str(count) for count in dict.fromkeys(pair))
-                    for pair in (report.positives, report.negatives)
-                ),
+                _span(report.positives),
+                _span(report.negatives),
                 report.targets,
                 report.images,
                 report.decoded,
@@ -162,7 +160,7 @@ def validate_command(
                 for finding in findings:
                     click.echo(f"{report.name}: {word}: {finding}")
     if any(report.errors for report in reports):
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 @command.command("leakage")
@@ -174,7 +172,7 @@ def validate_command(
 @click.option("--exact", is_flag=True, help="Only the same bytes or pixels, no images that merely look the same.")
 @click.option("--output", type=click.Path(path_type=Path), help="A .jsonl file for all pairs.")
 @_WORKERS
-@_OFFLINE
+@OFFLINE
 @_JSON
 def leakage_command(
     train: str,
@@ -220,7 +218,7 @@ def leakage_command(
         for sentence in report.unreadable:
             click.echo(f"Not compared: {sentence}")
     if report.leaks:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 @command.command("demo")
@@ -234,3 +232,8 @@ def demo_command(output: Path, seed: int) -> None:
         raise MmebError(f"{output} is there already and not an empty folder: choose another --output.")
     write_demo(output, seed=seed)
     click.echo(f"The demo is in {output}. Use it with --data {output}.")
+
+
+def _span(bounds: tuple[int, int]) -> str:
+    """The least and the largest count: "2–5", or "2" where they are equal."""
+    return "–".join(map(str, dict.fromkeys(bounds)))

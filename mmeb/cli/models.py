@@ -7,7 +7,7 @@ from typing import Any
 import click
 from tabulate import tabulate
 
-from mmeb.cli.options import parse_options
+from mmeb.cli.options import ADAPTER, ADAPTER_OPTIONS, DATA, OFFLINE
 from mmeb.models.entries import DEFAULT_REVISIONS, ModelEntry
 from mmeb.models.registry import find_entry, list_entries
 
@@ -30,25 +30,25 @@ def command(context: click.Context, as_json: bool) -> None:
 @command.command("show")
 @click.argument("name")
 @click.option("--task", help="Show the model input for this task's first row.")
-@click.option("--data", default="hub", show_default=True, help="hub, instruct, demo, or a folder.")
-@click.option("--adapter", help="The model's family, where its name does not tell.")
-@click.option("--option", multiple=True, metavar="KEY=VALUE", help="An option of the adapter; may be repeated.")
-@click.option("--offline", is_flag=True, help="Let no call leave the machine.")
+@DATA
+@ADAPTER
+@ADAPTER_OPTIONS
+@OFFLINE
 @click.option("--json", "as_json", is_flag=True, help="An object, for programs.")
 def show_command(
-    name: str, task: str | None, data: str, adapter: str | None, option: tuple[str, ...], offline: bool, as_json: bool
+    name: str, task: str | None, data: str, adapter: str | None, options: dict[str, str], offline: bool, as_json: bool
 ) -> None:
     """Show a model: its checkpoint, its options, and its input for each pair of modalities, or for a task's row."""
     entry = find_entry(name, adapter)
-    options = {**entry.options, **parse_options(option)}
-    shown: dict[str, Any] = _to_json(entry) | {"options": options}
+    effective = {**entry.options, **options}
+    shown: dict[str, Any] = _to_json(entry) | {"options": effective}
     if task is not None:
-        shown |= {"task": task, **_inputs(name, task, data, adapter, parse_options(option), offline)}
+        shown |= {"task": task, **_inputs(name, task, data, adapter, options, offline)}
     elif entry.adapter:  # a hub id's and a folder's is known once its configuration is there
         from mmeb.models.registry import adapter_class
         from mmeb.models.rendering import model_inputs
 
-        shown["prompts"] = [dataclasses.asdict(pair) for pair in model_inputs(adapter_class(entry.adapter), options)]
+        shown["prompts"] = [dataclasses.asdict(pair) for pair in model_inputs(adapter_class(entry.adapter), effective)]
     if as_json:
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
@@ -56,7 +56,8 @@ def show_command(
     click.echo(tabulate(facts, tablefmt="plain"))
     for pair in shown.get("prompts", []):
         click.echo(f"\n{pair['pair']}  ({', '.join(pair['tasks'])})")
-        click.echo(f"  query      {_line(pair['query'])}\n  candidate  {_line(pair['candidate'])}")
+        for role in ("query", "candidate"):
+            click.echo(f"  {role:9}  {pair[role]}".replace("\n", "\\n"))
     if task is None:
         click.echo("\n--task WebQA, or any other, shows the model input for a real row, with its tokens.")
     for row in shown.get("fed", []):
@@ -93,10 +94,6 @@ def _to_json(entry: ModelEntry) -> dict[str, Any]:
     shown = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry) if field.name != "folder"}
     revision = entry.revision or DEFAULT_REVISIONS.get(entry.source)
     return {**shown, "options": dict(entry.options), "revision": revision, "url": entry.url}
-
-
-def _line(text: str) -> str:
-    return text.replace("\n", "\\n")
 
 
 def _cell(value: Any) -> str:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from mmeb.cli.options import OFFLINE
+
 
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -11,7 +13,7 @@ import click
 @click.option("--tasks", help="Only these: ood, a meta-task, names, globs, a .yaml file.  [default: all that are done]")
 @click.option("--examples", type=click.IntRange(min=0), default=20, show_default=True, help="Wrong queries a task.")
 @click.option("--output", type=click.Path(path_type=Path), help="The page.  [default: report.html in the run folder]")
-@click.option("--offline", is_flag=True, help="Let no call leave the machine.")
+@OFFLINE
 def command(run: Path, data: str | None, tasks: str | None, examples: int, output: Path | None, offline: bool) -> None:
     """Look into a run's failures.
 

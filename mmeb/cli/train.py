@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mmeb.cli.options import parse_options
+from mmeb.cli.options import ADAPTER_OPTIONS, DATA_REVISION, OFFLINE
 from mmeb.errors import MmebError
 
 _EPILOG = (
@@ -97,14 +97,14 @@ def _parameter(setting: str) -> str:
 @click.option("--show", is_flag=True, help="Print the recipe as YAML, with what it needs and its sources, and stop.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained on what, and stop before weights are loaded.")
 @click.option("--output", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/train/<recipe>]")
-@click.option("--option", multiple=True, metavar="KEY=VALUE", help="An option of the adapter; may be repeated.")
+@ADAPTER_OPTIONS
 @click.option("--data", default="hub", show_default=True, help="hub, demo, a folder, or .jsonl and .parquet files.")
-@click.option("--revision", help="Commit or branch of the data repository; by default the published one.")
+@DATA_REVISION
 @_settings_flags
 @click.option("--set", "set_", multiple=True, metavar="KEY=VALUE", hidden=True)
 @click.option("--report-to", multiple=True, help="A tracker, such as tensorboard or wandb; may be repeated.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Which kind.  [default: cuda where there is one]")
-@click.option("--offline", is_flag=True, help="Let no call leave the machine.")
+@OFFLINE
 @click.pass_context
 def command(
     context: click.Context,
@@ -116,7 +116,7 @@ def command(
     show: bool,
     dry_run: bool,
     output: Path | None,
-    option: tuple[str, ...],
+    options: dict[str, str],
     data: str,
     revision: str | None,
     set_: tuple[str, ...],
@@ -140,7 +140,7 @@ def command(
         changes.setdefault("model_revision", None)
     if "interleave" in changes:
         changes["batches"] = "interleaved"
-    changes |= {f"options.{name}": value for name, value in parse_options(option).items()}
+    changes |= {f"options.{name}": value for name, value in options.items()}
     recipe = changed(named.recipe, changes | read_settings((*set_, *settings)))
     if show:
         click.echo(named.show(recipe), nl=False)
@@ -173,7 +173,7 @@ def command(
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The folder for the merged model.")
 @click.option("--device", help="cpu, cuda, …  [default: cuda where there is one]")
 @click.option("--dtype", help="Of the merged weights.  [default: float32 on the CPU, bfloat16 on a GPU]")
-@click.option("--offline", is_flag=True, help="Let no call leave the machine.")
+@OFFLINE
 def merge_command(run: Path, output: Path, device: str | None, dtype: str | None, offline: bool) -> None:
     """Write a LoRA and its base as one model, and prove that it embeds the same.
 
