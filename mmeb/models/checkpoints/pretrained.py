@@ -117,7 +117,11 @@ def load_image_processor(checkpoint: Checkpoint, processor_class: type[BaseImage
 
 
 def load_tokenizer(checkpoint: Checkpoint, tokenizer_class: Any = AutoTokenizer) -> Any:
-    return _load(tokenizer_class, checkpoint, "tokenizer")
+    """The checkpoint's tokenizer. Raises MmebError where its files are missing or can't be read."""
+    tokenizer = _load(tokenizer_class, checkpoint, "tokenizer")
+    if not tokenizer.encode("a", add_special_tokens=False):  # without files, some classes make one of no words
+        raise MmebError(f"{checkpoint.source} has no tokenizer, or one without a vocabulary: download it again.")
+    return tokenizer
 
 
 def image_policy(processor: Any) -> dict[str, Any]:
