@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from mmeb.data.images.image import ImageRef
@@ -105,11 +106,11 @@ class _Unique:
 
 def _unique(task: Task, side: Side, role: Role, store: ImageStore, row_of: Callable[[int], int]) -> _Unique:
     plain_names = [canonical(path) for path in side.paths]
-    used, first = _first_positions(side.path_codes)
     images: dict[int, ImageRef | None] = {}
     known: dict[ImageRef, int] = {}
     merged = np.arange(len(side.paths), dtype=np.int64)  # two paths of one image become one
-    for code, position in zip(used, first, strict=True):
+    first = pd.Series(side.path_codes).drop_duplicates()  # the distinct codes, by where each first appears
+    for position, code in zip(first.index.tolist(), first.tolist(), strict=True):
         path = side.paths[code]
         image = store.get(path, f"{task.name}, row {row_of(position)}") if path else None
         merged[code] = known.setdefault(image, code) if image is not None else code
@@ -128,15 +129,6 @@ def _unique(task: Task, side: Side, role: Role, store: ImageStore, row_of: Calla
             names.append(plain_names[code])
         item_of.append(unique.setdefault(item, len(unique)))
     return _Unique(list(unique), names, np.array(item_of, np.int32)[ids])
-
-
-def _first_positions(codes: Codes) -> tuple[list[int], list[int]]:
-    """The distinct codes in the order in which they first appear, and where that is."""
-    first = np.full(int(codes.max()) + 1, -1, np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
-    used = np.flatnonzero(first >= 0)
-    used = used[np.argsort(first[used])]
-    return used.tolist(), first[used].tolist()
 
 
 def _fingerprint(queries: _Unique, candidates: _Unique, candidate_ids: Codes) -> str:

@@ -39,7 +39,7 @@ def open_source(data: str | Path, *, revision: str | None = None, offline: bool 
 
 
 def source_of(task: Task, source: Source) -> Source:
-    """Where a task's rows and images are: `source` for the benchmark's tasks, its own files for a custom task."""
+    """Where a task's rows and images are: `source` for the benchmark's tasks, the files that a custom task names."""
     if task.rows is None:
         return source
     images = task.images or task.rows.parent

@@ -54,7 +54,7 @@ def load_task(path: Path) -> Task:
 
 def _check_name(path: Path, name: str) -> None:
     if not name.isprintable() or any(character in name for character in "/\\") or name[:1] in {"", "."}:
-        raise MmebError(f"{path}: {name!r} can't be a file's name, which a task's name has to be.")
+        raise MmebError(f"{path}: {name!r} can't be a file's name, as a task's name must be.")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise MmebError(f"{path}: the name {name[:20]!r}… is longer than {MAX_NAME_BYTES} bytes: shorten it.")
     if name.lower() in RESERVED_NAMES:

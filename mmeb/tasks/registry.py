@@ -42,10 +42,10 @@ def task_order(name: str) -> int:
 
 def get_task(name: str) -> Task:
     """The benchmark's task of this name (or of its MMEB-train spelling, `ImageNet_1K`)."""
-    (task,) = _match(name) if not _is_pattern(name) and name not in _SELECTIONS else (None,)
-    if task is None:
+    tasks = _match(name)
+    if len(tasks) > 1:
         raise MmebError(f"{name!r} names several tasks, not one.")
-    return task
+    return tasks[0]
 
 
 def get_tasks(names: str | Task | Iterable[str | Task]) -> list[Task]:

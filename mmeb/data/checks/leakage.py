@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmeb.data.checks.chunks import for_each
+from mmeb.data.checks.for_each import for_each
 from mmeb.data.checks.signature import NEAR_BITS, Hash, Signature, distance, sign
 from mmeb.data.dataset import open_task
 from mmeb.data.images.image import ImageRef

@@ -1,7 +1,7 @@
 """Check training data before a run does: what is wrong, what is odd, and what there is."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mmeb.data.checks.chunks import for_each
+from mmeb.data.checks.for_each import for_each
 from mmeb.data.images.image import MissingImage
 from mmeb.data.images.store import ImageStore
 from mmeb.data.part import Part, Source
@@ -21,7 +21,7 @@ from mmeb.errors import MmebError
 from mmeb.tasks import PLACEHOLDER
 
 _FOREIGN = r"<image>|<\|image_pad\|>|<\|image\|>|\[IMG\]"  # other models' image tokens
-_NAMED = 3  # how many rows a finding names
+_MAX_EXAMPLES = 3  # rows or images that a finding names
 
 Rows = NDArray[np.int64]
 
@@ -69,7 +69,7 @@ def validate(
     workers: int | None = None,
     progress: bool = False,
 ) -> Validation:
-    """Check a subset's rows, and whether their images are there; open all of these, or `sample` of them by chance."""
+    """Check a subset's rows, and whether their images are there; open all of these, or a random `sample` of them."""
     part = Part.of_subset(name, split)
     try:
         rows = read_train_rows(source.row_files(part), name)
@@ -124,7 +124,7 @@ def _row_notes(rows: TrainRows, usable: TrainRows) -> dict[str, Rows]:
             rows, lambda cells: pc.match_substring_regex(cells.texts, _FOREIGN)
         ),
         "rows that are there twice": usable.numbers[_repeated(usable)],
-        "a negative that is also a positive of its row": _own_negatives(rows),
+        "a negative that is also a positive of its row": _contradictory_rows(rows),
         "all rows have one target, so that a batch has no negatives": (
             usable.numbers[:1] if len(usable) > 1 and not usable.target_ids.any() else usable.numbers[:0]
         ),
@@ -134,7 +134,7 @@ def _row_notes(rows: TrainRows, usable: TrainRows) -> dict[str, Rows]:
 def _findings(rows_of: dict[str, Rows], name: str) -> Iterator[Finding]:
     for what, rows in rows_of.items():
         if len(rows):
-            yield Finding(what, len(rows), tuple(f"{name}, row {row}" for row in rows[:_NAMED]))
+            yield Finding(what, len(rows), tuple(f"{name}, row {row}" for row in rows[:_MAX_EXAMPLES]))
 
 
 def _rows_where(rows: TrainRows, holds: Callable[[Cells], Any]) -> Rows:
@@ -179,11 +179,11 @@ def _repeated(rows: TrainRows) -> Rows:
     return np.flatnonzero(pd.DataFrame({"query": pd.factorize(query)[0], "target": rows.target_ids}).duplicated())
 
 
-def _own_negatives(rows: TrainRows) -> Rows:
-    several = np.flatnonzero(rows.negative.counts).tolist()
-    return np.array(
-        [row for row in several if not set(rows.positive.row(row)).isdisjoint(rows.negative.row(row))], np.int64
-    )
+def _contradictory_rows(rows: TrainRows) -> Rows:
+    """The rows one of whose negatives is also a positive."""
+    candidates = np.flatnonzero(rows.negative.counts).tolist()
+    positive, negative = rows.positive, rows.negative
+    return np.array([row for row in candidates if not set(positive.row(row)).isdisjoint(negative.row(row))], np.int64)
 
 
 def _image_paths(rows: TrainRows) -> tuple[Any, Rows]:
@@ -211,9 +211,7 @@ def _check_image(images: ImageStore, path: str, origin: str, *, decode: bool) ->
     return None
 
 
-def _image_findings(errors: Iterable[tuple[str, str]]) -> Iterator[Finding]:
-    sentences: dict[str, list[str]] = {}
-    for what, sentence in errors:
-        sentences.setdefault(what, []).append(sentence.rstrip("."))
-    for what, group in sentences.items():
-        yield Finding(what, len(group), tuple(group[:_NAMED]))
+def _image_findings(errors: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    for what in dict.fromkeys(kind for kind, _ in errors):
+        sentences = [sentence.rstrip(".") for kind, sentence in errors if kind == what]
+        yield Finding(what, len(sentences), tuple(sentences[:_MAX_EXAMPLES]))

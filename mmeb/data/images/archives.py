@@ -148,13 +148,13 @@ def plain_tar(path: Path) -> Path:
     if plain == path or _is_current(plain, path):
         return plain
     if not os.access(path.parent, os.W_OK):
-        raise MmebError(f"{path} has to be decompressed once, and its folder can't be written to.")
+        raise MmebError(f"{path} must be decompressed once, and its folder can't be written to.")
     with FileLock(f"{plain}.lock"):
         if _is_current(plain, path):
             return plain
         size = path.stat().st_size
         if shutil.disk_usage(path.parent).free < size:
-            raise MmebError(f"{path} has to be decompressed beside itself, and there is not enough space for it.")
+            raise MmebError(f"{path} must be decompressed beside itself, and there is not enough space for it.")
         with (
             replacing(plain) as staging,
             path.open("rb") as packed,

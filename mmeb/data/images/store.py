@@ -10,7 +10,7 @@ from mmeb.data.images.image import FileImage, ImageRef, MissingImage
 from mmeb.data.images.index import WRAPPERS, Archive, canonical, is_archive, is_macos_twin
 from mmeb.errors import MmebError
 
-_NAMED = 3  # how many places a missing image names
+_MAX_PLACES = 3  # that a missing image names
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class ImageStore:
         for place in self.places:
             if (found := place.find(names, origin)) is not None:
                 return found
-        places = [str(place.path) for place in self.places[:_NAMED]] + ["…"] * (len(self.places) > _NAMED)
+        places = [str(place.path) for place in self.places[:_MAX_PLACES]] + ["…"] * (len(self.places) > _MAX_PLACES)
         return MissingImage(path, ", ".join(places) or "no folder", origin)
 
     def get(self, path: str, origin: str) -> ImageRef:

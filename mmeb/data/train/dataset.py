@@ -102,8 +102,8 @@ def open_train(
 ) -> list[TrainSubset]:
     """Open training data: `hub`, `demo`, a folder that holds MMEB-train, custom files, or several by commas.
 
-    `subsets` are names, or `all` of those that the data has. `limit` takes that many rows of a subset by chance, the
-    same ones for the same seed, in the order of the data; MMEB-train's rows are not shuffled. Images stay where they
+    `subsets` are names, or `all` of those that the data has. `limit` takes a random sample of so many rows of a subset,
+    the same for the same seed, in the order of the data; MMEB-train's rows are not shuffled. Images stay where they
     are and are looked for when a pair is asked for.
 
     Raises MmebError for a name that is no training subset, a split, file or column that is missing, images of which

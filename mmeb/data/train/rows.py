@@ -1,6 +1,6 @@
 """Training rows in columns: a million of them open in seconds, and no object is made of one before it is asked for.
 
-The columns are MMEB-train's. A cell of a user's own data may hold a list where a row has several positives or
+The columns are MMEB-train's. A cell of custom data may hold a list where a row has several positives or
 negatives; the lists of texts and images run side by side, and a lone one goes with each of the other. An empty string
 stands for none.
 """

@@ -13,7 +13,7 @@ from mmeb.inputs import suggest
 from mmeb.tasks import TASKS
 from mmeb.tasks.train_subsets import SPLITS, TRAIN_SUBSETS
 
-# Data sets that early revisions of MMEB-train held by mistake.
+# Data sets that early revisions of MMEB-train contained by mistake.
 _WITHDRAWN = {"cifar100", "fashioniq", "imageneta", "imagenetr"}
 _SUFFIXES = {".jsonl", ".parquet"}
 

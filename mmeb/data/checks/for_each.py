@@ -1,4 +1,4 @@
-"""Many images looked at in several processes, in order."""
+"""A function of many numbers in several processes, with a progress bar: how the checks look at images."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,10 +16,7 @@ _CHUNK = 64  # numbers that a process works on before it reports
 def for_each(
     function: Callable[[int], R], count: int, workers: int | None, *, label: str, progress: bool
 ) -> Iterator[R]:
-    """`function` of one number after another, from 0 up to `count`, in `workers` processes.
-
-    None is one process per core; 0 works in this one.
-    """
+    """`function` of 0, 1, … up to `count`, in order; None workers are one per core, 0 is this process."""
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     with (
