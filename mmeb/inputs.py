@@ -83,7 +83,7 @@ def parse(kind: type[T], content: Any, where: str, *, noun: str = "setting", str
     except ValidationError as error:
         raise MmebError(_sentence(kind, content, where, noun, error.errors(include_url=False))) from None
     for path, expected, given in _conversions(content, value, (), strict):
-        raise MmebError(f"{_subject(where, path)} must be {expected}, not {_shown(given)}.")
+        raise MmebError(f"{_subject(where, path)} must be {expected}, not {shown(given)}.")
     return value
 
 
@@ -113,7 +113,7 @@ def _sentence(kind: Any, content: Any, where: str, noun: str, errors: Sequence[M
     expected = " or ".join(dict.fromkeys(map(_expected, alternatives)))
     if expected == "a mapping":
         expected = f"a mapping of {noun}s"
-    return f"{_subject(where, path)} must be {expected}, not {_shown(given)}."
+    return f"{_subject(where, path)} must be {expected}, not {shown(given)}."
 
 
 def _locate(content: Any, error: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
@@ -169,6 +169,7 @@ def _subject(where: str, path: Sequence[Any]) -> str:
     return f"{where}: {'.'.join(map(str, path))}" if path else where
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A wrong value as a message shows it: its repr, cut off where it is long."""
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

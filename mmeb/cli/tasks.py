@@ -7,6 +7,11 @@ from tabulate import tabulate
 
 from mmeb.tasks import get_tasks
 
+_FIELDS = (
+    *("name", "meta_task", "in_distribution", "query", "target", "train_subset"),
+    *("query_instruction", "target_instruction", "primary_metric"),
+)
+
 
 @click.command("tasks")
 @click.argument("names", nargs=-1)
@@ -15,21 +20,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     """List tasks: all of them, or those that NAMES match (all, ind, ood, a meta-task, a name, a glob)."""
     tasks = get_tasks(names or "all")
     if as_json:
-        rows = [
-            {
-                "name": task.name,
-                "meta_task": task.meta_task,
-                "in_distribution": task.in_distribution,
-                "query": task.query,
-                "target": task.target,
-                "train_subset": task.train_subset,
-                "query_instruction": task.query_instruction,
-                "target_instruction": task.target_instruction,
-                "primary_metric": task.primary_metric,
-            }
-            for task in tasks
-        ]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([{name: getattr(task, name) for name in _FIELDS} for task in tasks], indent=2))
         return
     table = [
         (task.name, task.meta_task, "IND" if task.in_distribution else "OOD", f"{task.query} → {task.target}")

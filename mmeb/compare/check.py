@@ -46,19 +46,19 @@ class Verdict:
     @property
     def failures(self) -> dict[str, str]:
         """What fell, a plain sentence by the name of the mean or task."""
-        said = {}
+        sentences = {}
         mean = self.comparison.mean()
         if self.overall_fell:
-            said[mean.title] = (
+            sentences[mean.title] = (
                 f"{mean.title} fell by {-(mean.difference or 0):.2f} points, from {mean.first:.2f} to "
                 f"{mean.second:.2f}; {self.rule.tolerance:g} may be lost."
             )
         for task in self.fallen:
-            said[task.task] = (
+            sentences[task.task] = (
                 f"{task.task} fell by {one_decimal(-task.difference)} points, from {one_decimal(task.first)} to "
                 f"{one_decimal(task.second)} (p {probability(task.p or 0)} after correction)."
             )
-        return said
+        return sentences
 
 
 def check(baseline: Side, run: Side, rule: Rule) -> Verdict:
@@ -76,7 +76,7 @@ def check(baseline: Side, run: Side, rule: Rule) -> Verdict:
             f"The run and its baseline can't be compared on {named} ({problems[0].problem}): "
             "score the data of the baseline, or make a new baseline."
         )
-    lost = round(-(comparison.mean().difference or 0), 9)  # without the dust of the mean
+    lost = round(-(comparison.mean().difference or 0), 9)  # without the error of binary sums
     fallen = tuple(
         task
         for task in comparison.tasks

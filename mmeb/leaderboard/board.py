@@ -50,7 +50,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Board:
-    """The rows in the order of the tables, best first; `left_out` are files that are of the other sort than `demo`."""
+    """The rows in the order of the tables, best first; all are demo results, or none is.
+
+    `left_out` are the files of the other kind.
+    """
 
     entries: tuple[Entry, ...]
     left_out: tuple[Path, ...]
@@ -63,27 +66,34 @@ def load_board(folder: Path, *, demo: bool = False) -> Board:
     Demo results never stand beside real ones: without `demo` they are left out, with it everything else is. Raises
     MmebError that names every file that can't be read, and every pair of files of one model, and where nothing is left.
     """
-    files = result_files(folder)
-    readings, broken = [], []
-    for file in files:
+    entries: list[Entry] = []
+    left_out: list[Path] = []
+    unreadable: list[str] = []
+    duplicates: list[str] = []
+    first: dict[tuple[str, bool], Path] = {}  # by model; one file a model, beside what was published of it
+    for file in result_files(folder):
         try:
-            readings.append((read(file), load_ranks(file)))
+            reading, ranks = read(file), load_ranks(file)
         except MmebError as error:
-            broken.append(str(error))
-    kept = [(reading, ranks) for reading, ranks in readings if reading.result.is_demo == demo]
-    entries = [
-        to_entry(reading, [*validate(reading, ranks, partial=True, demo=demo), *flagged(reading)], ranks)
-        for reading, ranks in kept
-    ]
-    broken += _twins([reading.path for reading, _ in kept], entries)
-    if broken:
-        raise MmebError(f"{len(broken)} of the result files in {folder} can't be used: {' '.join(broken)}")
+            unreadable.append(str(error))
+            continue
+        if reading.result.is_demo != demo:
+            left_out.append(reading.path)
+            continue
+        entry = to_entry(reading, [*validate(reading, ranks, partial=True, demo=demo), *flagged(reading)], ranks)
+        entries.append(entry)
+        earlier = first.setdefault((entry.name, entry.kind is Kind.PUBLISHED), reading.path)
+        if earlier is not reading.path:
+            duplicates.append(
+                f"{earlier} and {reading.path} are both of the model {entry.name!r}; remove one or rename it."
+            )
+    if problems := [*unreadable, *duplicates]:
+        raise MmebError(f"{len(problems)} of the result files in {folder} can't be used: {' '.join(problems)}")
     if not entries:
         if demo:
             raise MmebError(f"{folder} holds no demo results.")
         raise MmebError(f"{folder} holds only demo results, which never enter the tables; --demo builds their board.")
-    left_out = tuple(reading.path for reading, _ in readings if reading.result.is_demo != demo)
-    return Board(tuple(sorted(entries, key=_place)), left_out, demo)
+    return Board(tuple(sorted(entries, key=_place)), tuple(left_out), demo)
 
 
 def result_files(folder: Path) -> list[Path]:
@@ -132,18 +142,6 @@ def _kind(result: RunResult, problems: tuple[str, ...], ranked: set[str]) -> Kin
     if result.tasks and not problems and result.tasks.keys() <= ranked:
         return Kind.VERIFIED
     return Kind.SELF_REPORTED
-
-
-def _twins(paths: list[Path], entries: list[Entry]) -> list[str]:
-    """A model has one file, beside what was published of it."""
-    first: dict[tuple[str, bool], Path] = {}
-    twins = []
-    for path, entry in zip(paths, entries, strict=True):
-        key = (entry.name, entry.kind is Kind.PUBLISHED)
-        if key in first:
-            twins.append(f"{first[key]} and {path} are both of the model {entry.name!r}; remove one or rename it.")
-        first.setdefault(key, path)
-    return twins
 
 
 def _place(entry: Entry) -> tuple[bool, float, int, float, str]:

@@ -87,9 +87,9 @@ def submit(
     reading.result = RunResult(_metadata(result.metadata, metadata), {**tasks, **foreign}, result.provenance)
     loaded = load_ranks(run)
     ranks = {name: loaded[name] for name in tasks if name in loaded}
-    if wrong := [*validate(reading, ranks, partial=partial), *flagged(reading)]:
-        hint = " (--partial permits missing tasks)" if any("tasks are missing" in line for line in wrong) else ""
-        raise MmebError(f"{run} can't be submitted: {'; '.join(wrong)}{hint}.")
+    if problems := [*validate(reading, ranks, partial=partial), *flagged(reading)]:
+        hint = " (--partial permits missing tasks)" if any("tasks are missing" in line for line in problems) else ""
+        raise MmebError(f"{run} can't be submitted: {'; '.join(problems)}{hint}.")
     name = reading.result.metadata["model_name"]
     path = output / f"{file_stem(name)}.json"
     _check_free(path, name, force)
@@ -110,9 +110,9 @@ def _metadata(measured: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[st
 def _check_free(path: Path, name: str, force: bool) -> None:
     if not path.exists():
         return
-    there = read(path).result.metadata.get("model_name")
-    if there != name:
-        raise MmebError(f"{path} is of another model, {there!r}; give yours another --name.")
+    earlier = read(path).result.metadata.get("model_name")
+    if earlier != name:
+        raise MmebError(f"{path} is of another model, {earlier!r}; give yours another --name.")
     if not force:
         raise MmebError(f"{path} exists: {name!r} was submitted before; --force replaces it.")
 

@@ -71,19 +71,16 @@ def _no_formula(text: str) -> str:
 
 def _averages(entries: Sequence[Entry], sources: list[str]) -> str:
     headers = ["#", "model", "source", "size (B)", *GROUP_TITLES.values()]
-    columns = [_column(entries, group) for group in GROUPS]
+    columns = []
+    for group in GROUPS:
+        means = [entry.means[group] for entry in entries]
+        columns.append(_bold_best(means, [mean_or_coverage(each.means[group], each.scores, group) for each in entries]))
     rows = [
         [str(place) if entry.means["overall"] is not None else "", _name(entry), _source(entry, sources), _size(entry)]
         + [column[place - 1] for column in columns]
         for place, entry in enumerate(entries, 1)
     ]
     return _table(headers, rows, left=3)
-
-
-def _column(entries: Sequence[Entry], group: str) -> list[str]:
-    means = [entry.means[group] for entry in entries]
-    shown = [mean_or_coverage(mean, entry.scores, group) for mean, entry in zip(means, entries, strict=True)]
-    return _bold_best(means, shown)
 
 
 def _bold_best(values: Sequence[float | None], shown: Sequence[str]) -> list[str]:

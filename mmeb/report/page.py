@@ -18,7 +18,6 @@ from mmeb.pages import render
 from mmeb.report.gallery import Gallery, gallery
 from mmeb.report.thumbnails import Thumbnail, thumbnail
 from mmeb.results.averages import averages, coverage, mean_or_coverage, one_decimal, percent
-from mmeb.results.ranks import Ranks
 from mmeb.results.schema import TaskResult
 from mmeb.results.store import RESULTS_FILE, RUN_FILE, RunFolder
 from mmeb.tasks import GROUP_TITLES, PRIMARY_METRIC, TASKS, MetaTask, Task, get_tasks
@@ -66,9 +65,9 @@ def write_report(
     source = _source(identity, data, offline)
     pages = []
     for task, result in tqdm(done.items(), desc="tasks", unit="task", disable=None if progress else True):
-        dataset = _dataset(task, result, source, identity.get("limit"))
-        ranks = folder.read_ranks(task.name)
-        _check_rows(task, ranks, dataset)
+        dataset, ranks = _dataset(task, result, source, identity.get("limit")), folder.read_ranks(task.name)
+        if len(ranks) != dataset.n_rows or ranks.predicted.max() >= dataset.candidate_ids.shape[1]:
+            raise MmebError(f"{task.name}: the ranks are not of this data; run the task again.")
         pages.append(TaskPage(task, result, gallery(ranks, dataset, examples)))
     write_text(output, _html(pages, recorded))
     return [task.name for task in selected if task not in done] if tasks else []
@@ -107,12 +106,6 @@ def _dataset(task: Task, result: TaskResult, source: Source, limit: int | None) 
             "name the run's data with --data."
         )
     return dataset
-
-
-def _check_rows(task: Task, ranks: Ranks, dataset: EvalDataset) -> None:
-    width = dataset.candidate_ids.shape[1]
-    if len(ranks) != dataset.n_rows or ranks.predicted.max() >= width:
-        raise MmebError(f"{task.name}: the ranks are not of this data; run the task again.")
 
 
 def _html(pages: Sequence[TaskPage], recorded: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 
 from mmeb.tasks import GROUPS
 
-_DUST_DIGITS = 9
+_DIGITS = 9  # that are kept of a percentage: the rest are errors of binary fractions
 
 
 def averages(scores: Mapping[str, float]) -> dict[str, float | None]:
@@ -31,15 +31,15 @@ def coverage(scores: Mapping[str, float], group: str = "overall") -> tuple[int, 
 def round_half_up(value: float, digits: int = 1) -> float:
     """Round halves away from zero, as the published tables do: 44.65 becomes 44.7.
 
-    The dust of binary sums is wiped off first, so that a mean of 44.65 that came out as 44.64999999999999 is a half.
+    The error of binary sums is removed first, so that a mean of 44.65 that came out as 44.64999999999999 is a half.
     """
-    exact = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-_DUST_DIGITS), rounding=ROUND_HALF_EVEN)
+    exact = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-_DIGITS), rounding=ROUND_HALF_EVEN)
     return float(exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP))
 
 
 def percent(score: float) -> float:
-    """A fraction in percent, without the dust of the multiplication: 0.558 is 55.8, not 55.800000000000004."""
-    return round(100 * score, _DUST_DIGITS)
+    """A fraction in percent, without the error of the multiplication: 0.558 is 55.8, not 55.800000000000004."""
+    return round(100 * score, _DIGITS)
 
 
 def one_decimal(value: float) -> str:

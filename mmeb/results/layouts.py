@@ -1,4 +1,4 @@
-"""Score files as they exist in the wild, read into one form; nothing of what is in them is trusted."""
+"""Score files in all layouts that are in use, read into one form; nothing in them is trusted."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,8 @@ from typing import Any, TypeGuard
 
 from mmeb.errors import MmebError
 from mmeb.files import read_json
-from mmeb.results.schema import IMAGE_PART, RunResult, TaskResult
+from mmeb.inputs import shown
+from mmeb.results.schema import IMAGE_PART, QUERIES, RunResult, TaskResult
 from mmeb.results.store import RESULTS_FILE, RUN_FILE
 from mmeb.results.text import plain
 from mmeb.tasks import GROUP_TITLES, GROUPS, PRIMARY_METRIC, TASKS_BY_NAME
@@ -57,7 +58,9 @@ def read(path: Path) -> Reading:
         return _from_report(path, content, problems)
     if "Model" in content or "Models" in content:
         return _from_row(path, content, problems)
-    if any(name in TASKS_BY_NAME or (isinstance(entry, dict) and _is_scores(entry)) for name, entry in content.items()):
+    if content.keys() & TASKS_BY_NAME or any(
+        isinstance(e, dict) and {PRIMARY_METRIC, "acc"} & e.keys() for e in content.values()
+    ):
         return _from_scores(path, "scores by task, without metadata", content, problems)
     raise MmebError(
         f"{path} is in no layout of score files that is known; docs/results.md shows them, "
@@ -140,29 +143,25 @@ def _from_row(path: Path, content: Mapping[str, Any], problems: list[str]) -> Re
     stated = _stated({_ROW_GROUPS[name]: content[name] for name in content if name in _ROW_GROUPS}, "row", problems)
     in_percent = {name: value for name, value in content.items() if name in TASKS_BY_NAME}
     scores = _stated(in_percent, "row", problems, TASKS_BY_NAME)
-    tasks = {name: TaskResult(name, {PRIMARY_METRIC: score / 100}, 1000, 1000) for name, score in scores.items()}
+    tasks = {name: TaskResult(name, {PRIMARY_METRIC: score / 100}, QUERIES, QUERIES) for name, score in scores.items()}
     return Reading(path, "a row of the first public leaderboard", RunResult(metadata, tasks), stated, (), problems)
-
-
-def _is_scores(entry: Mapping[str, Any]) -> bool:
-    return PRIMARY_METRIC in entry or "acc" in entry
 
 
 def _mapping(value: Any, name: str, problems: list[str]) -> dict[str, Any]:
     if isinstance(value, dict):
         return dict(value)
-    problems.append(f"{name!r} is {_shown(value)}, not an object" if value is not None else f"{name!r} is missing")
+    problems.append(f"{name!r} is {shown(value)}, not an object" if value is not None else f"{name!r} is missing")
     return {}
 
 
 def _stated(averages: Any, where: str, problems: list[str], known: Container[str] = GROUPS) -> dict[str, float]:
-    """Percentages by group or task; those that are none are reported."""
+    """Percentages by group or task; invalid ones are reported."""
     usable = {}
     for name, value in _mapping(averages, where, problems).items():
         if name not in known:
             problems.append(f"{where}: {name!r} is no group of the benchmark")
         elif not _is_number(value) or not 0 <= value <= 100:
-            problems.append(f"{where}: {name} is {_shown(value)}, not a percentage")
+            problems.append(f"{where}: {name} is {shown(value)}, not a percentage")
         else:
             usable[name] = float(value)
     if usable and 0 < max(usable.values()) <= 1:
@@ -181,7 +180,7 @@ def _tasks(
             unscored.append(name)
             continue
         if not isinstance(entry, dict):
-            problems.append(f"{name}: {_shown(entry)} in place of scores")
+            problems.append(f"{name}: {shown(entry)} in place of scores")
             continue
         primary = entry.get(PRIMARY_METRIC, entry.get("acc"))
         if _is_number(primary) and 1 < primary <= 100:
@@ -202,11 +201,11 @@ def _task(name: str, entry: Mapping[str, Any], provenance: Mapping[str, Any], pr
     for key, value in entry.items():
         if key.startswith("num_"):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
-                problems.append(f"{name}: {key} is {_shown(value)}, not a count")
+                problems.append(f"{name}: {key} is {shown(value)}, not a count")
             else:
                 counts[key] = value
         elif not _is_number(value) or not 0 <= value <= 1:
-            problems.append(f"{name}: {key} is {_shown(value)}, not a fraction from 0 to 1")
+            problems.append(f"{name}: {key} is {shown(value)}, not a fraction from 0 to 1")
         else:
             metrics[key] = float(value)
     if "acc" in metrics and PRIMARY_METRIC not in metrics:
@@ -227,8 +226,3 @@ def _task(name: str, entry: Mapping[str, Any], provenance: Mapping[str, Any], pr
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -10,12 +10,9 @@ from typing import Any
 from mmeb.errors import MmebError
 from mmeb.files import to_text, write_text
 from mmeb.inputs import suggest
-from mmeb.results.schema import RunResult, TaskResult
+from mmeb.results.schema import QUERIES, RunResult, TaskResult
 from mmeb.results.text import file_stem
 from mmeb.tasks import PRIMARY_METRIC
-
-QUERIES = 1000
-"""Every published table is over 1000 queries a task (VLM2Vec paper, Table 1)."""
 
 
 @cache

@@ -82,7 +82,7 @@ def read_ranks(path: Path) -> dict[str, Ranks]:
         ranks = Ranks(**{"score": nan, "runner_up": nan, **columns})
         if is_submission:
             return _by_task(ranks, table["task"].cast(pa.string()))
-        if problem := _contradiction(ranks):
+        if problem := contradiction(ranks):
             raise ValueError(problem)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise MmebError(
@@ -106,8 +106,8 @@ def _by_task(ranks: Ranks, tasks: pa.ChunkedArray) -> dict[str, Ranks]:
     }
 
 
-def _contradiction(ranks: Ranks) -> str | None:
-    """What can't be true of ranks, or None."""
+def contradiction(ranks: Ranks) -> str | None:
+    """What in the ranks can't be true, or None."""
     if ranks.rank.min() < 1:
         return "a rank is below 1"
     if ranks.tied.min() < 0 or ranks.predicted.min() < 0:

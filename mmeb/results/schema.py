@@ -6,6 +6,9 @@ from typing import Any
 
 IMAGE_PART = "image"
 
+QUERIES = 1000
+"""Queries of every task in the official data, and so of every published table (VLM2Vec paper, Table 1)."""
+
 
 @dataclass(frozen=True)
 class TaskResult:

@@ -4,7 +4,7 @@ import hashlib
 import re
 
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Control characters, line separators, overrides of the writing direction, halves of characters, and what is none."""
+"""Control characters, line separators, overrides of the writing direction, surrogates, and noncharacters."""
 _LONGEST = 100
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~$&]|^[-+])")
 
@@ -24,7 +24,7 @@ def file_stem(name: str) -> str:
     """A model's name as a file name that no shell, path or file system stumbles over.
 
     A slash becomes `__`, whatever else is no letter, digit, dot, dash or underscore of ASCII a dash; where that lost a
-    letter or a sign of another script, a few digits of the name's hash tell it from its like.
+    letter or a sign of another script, a few digits of the name's hash keep it unique.
     """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name.replace("/", "__")).strip("-.")[:_LONGEST]
     if stem and name.isascii() and len(name) <= _LONGEST:

@@ -8,7 +8,7 @@ from support.paths import GOLDEN
 from support.runs import NAMES, random_ranks, report, write, write_run
 
 from mmeb.results.layouts import read
-from mmeb.results.ranks import read_ranks, write_ranks
+from mmeb.results.ranks import read_ranks, write_ranks, write_submission_ranks
 from mmeb.results.store import load_ranks, ranks_path
 from mmeb.results.validation import check_files, validate
 
@@ -172,6 +172,21 @@ def test_ranks_of_another_number_of_queries_are_found(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", tasks=("CIRR",))
     write_ranks(run / "CIRR.ranks.parquet", random_ranks(0, 999))
     assert problems(run, partial=True) == ["CIRR: 999 ranks for 1000 scored queries"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("rank", 0, "a rank is below 1"),
+        ("tied", -1, "a count or a position is below 0"),
+        ("tied", 99, "a rank is not above its number of ties"),
+    ],
+)
+def test_ranks_that_can_t_be_true_are_found(tmp_path: Path, column: str, value: int, problem: str) -> None:
+    path, ranks = write(tmp_path / "x.json", report(("CIRR",))), random_ranks(0)
+    getattr(ranks, column)[3] = value
+    write_submission_ranks(ranks_path(path), {"CIRR": ranks})
+    assert problems(path, partial=True) == [f"CIRR: {problem}"]
 
 
 def test_ranks_without_scores_are_found(tmp_path: Path) -> None:
