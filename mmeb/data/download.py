@@ -52,8 +52,12 @@ def download_train(
 
 
 def _fetch(source: HubSource, parts: Sequence[Part], output: Path | None) -> list[Path]:
-    if output is None or source.offline:
+    if output is None:
         return source.fetch(parts)
+    if source.offline:
+        raise MmebError(
+            f"Offline, only the hub's cache can be checked: check a folder with `mmeb data verify --data {output}`."
+        )
     described = source.describe()
     marker = output / described.repository.split("/")[1] / DOWNLOAD_MARKER
     content = json.dumps({"repository": described.repository, "revision": described.revision}, indent=2) + "\n"

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import huggingface_hub
 from filelock import FileLock
@@ -55,17 +54,15 @@ def resolve(repository: str, revision: str | None, *, offline: bool) -> str:
     return Path(snapshot).name
 
 
-def cached_snapshot(
-    repository: str, revision: str, *, repo_type: Literal["dataset", "model"] = "dataset"
-) -> Path | None:
-    """The folder in the local cache of a branch, tag or commit, as far as it was downloaded; makes no call.
+def cached_snapshot(repository: str, revision: str) -> Path | None:
+    """The folder in the local cache of a dataset's branch, tag or commit, as far as downloaded; makes no call.
 
     Its name is the commit. None where nothing of it is there.
     """
     try:
         snapshot = huggingface_hub.snapshot_download(
             repository,
-            repo_type=repo_type,
+            repo_type="dataset",
             revision=revision,
             allow_patterns=[],  # it need not be complete
             local_files_only=True,

@@ -108,6 +108,21 @@ def test_a_task_that_the_repository_lacks_is_named(official: Path, loopback: Any
         download("hub", get_tasks("CIRR,GQA"))
 
 
+def test_a_check_without_network_decompresses_nothing(instruct: dict[str, Path], loopback: Any) -> None:
+    with loopback(instruct):
+        images = download("instruct", [get_task("CIRR")])[-1]
+        images.with_suffix("").unlink()
+        assert download("instruct", [get_task("CIRR")], offline=True)[-1] == images
+    assert not images.with_suffix("").exists()
+
+
+def test_a_folder_is_not_checked_by_what_the_cache_has(official: Path, loopback: Any, tmp_path: Path) -> None:
+    with loopback({_EVAL: official}):
+        download("hub", _TASKS)
+        with pytest.raises(MmebError, match="Offline, only the hub's cache can be checked"):
+            download("hub", _TASKS, output=tmp_path / "mine", offline=True)
+
+
 def test_only_hub_data_can_be_downloaded() -> None:
     with pytest.raises(MmebError, match="Only hub and instruct can be downloaded, not 'demo'"):
         download("demo", _TASKS)

@@ -193,9 +193,11 @@ def test_a_missing_archive_is_an_error(tmp_path: Path) -> None:
         list(Archive(tmp_path / "images.zip"))
 
 
-def test_a_gzipped_tar_is_decompressed_once(tmp_path: Path, pack_images: _PACK) -> None:
-    archive = pack_images(tmp_path / "mmeb.tar.gz")
+@pytest.mark.parametrize("name", ["mmeb.tar.gz", "mmeb.tgz"])
+def test_a_gzipped_tar_is_decompressed_once(tmp_path: Path, pack_images: _PACK, name: str) -> None:
+    archive = pack_images(tmp_path / "mmeb.tar.gz").rename(tmp_path / name)
     plain = plain_tar(archive)
+    assert plain == tmp_path / "mmeb.tar"
     assert plain.read_bytes() == gzip.decompress(archive.read_bytes())
     made = plain.stat()
     assert plain_tar(archive) == plain
