@@ -187,6 +187,14 @@ def is_sharded(module: nn.Module) -> bool:
     return any(hasattr(weight, name) for weight in module.parameters() for name in ("device_mesh", "ds_id"))
 
 
+def launched() -> Processes:
+    """This process as the launcher's environment describes it, before there is a group: it can exchange nothing."""
+    if not all(name in os.environ for name in _LAUNCHER_VARIABLES):
+        return Processes()
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return Processes(rank, size, int(os.environ.get("LOCAL_RANK", rank)))
+
+
 @contextmanager
 def joined() -> Iterator[Processes]:
     """The processes that share the work; one alone where nothing launched several.
@@ -194,8 +202,7 @@ def joined() -> Iterator[Processes]:
     Makes the process group that a launcher's environment describes, and ends it afterwards; one that is there already
     is used and left as it is.
     """
-    launched = all(name in os.environ for name in _LAUNCHER_VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
-    makes_group = launched and not dist.is_initialized()
+    makes_group = launched().size > 1 and not dist.is_initialized()
     if makes_group:
         with _peers():
             dist.init_process_group("gloo", timeout=_TIMEOUT)

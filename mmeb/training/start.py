@@ -1,6 +1,5 @@
 """The model that a run starts from: what of it is trained, and the rest frozen."""
 
-import os
 import re
 import warnings
 from collections import Counter
@@ -17,6 +16,7 @@ from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoints import lora
 from mmeb.models.loading import load_model
 from mmeb.models.registry import adapter_class
+from mmeb.runtime.processes import launched, own_device
 from mmeb.training.recipe import LoraSettings, Recipe, find_recipe, recipe_names
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -47,7 +47,8 @@ def start_model(
     adapter that can't be trained, or not with a LoRA, for targets that match nothing, and for what can't be loaded.
     """
     check_adapter(recipe)
-    model = _load(recipe, process_device(device), offline, meta=not weights)
+    device = own_device(launched(), device) or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = _load(recipe, device, offline, meta=not weights)
     module = model.module
     if any(isinstance(part, _BATCH_NORMS) for part in module.modules()):
         raise MmebError(
@@ -78,13 +79,6 @@ def check_adapter(recipe: Recipe) -> None:
         )
     if recipe.model is None and not issubclass(family, DemoModel):
         raise MmebError(f"The adapter {recipe.adapter} needs a model to start from: name one with --model.")
-
-
-def process_device(kind: str | None = None) -> str:
-    """The CPU, or this process's GPU, by its local rank; without `kind` a GPU where there is one."""
-    if kind == "cpu" or (kind is None and not torch.cuda.is_available()):
-        return "cpu"
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 def describe(module: nn.Module) -> Trainable:

@@ -23,7 +23,7 @@ from mmeb.evaluation.cache import VectorCache
 from mmeb.evaluation.encode import Encoder, encode
 from mmeb.evaluation.evaluate import evaluate
 from mmeb.models.base import Batch
-from mmeb.runtime.processes import Processes, joined, own_device
+from mmeb.runtime.processes import Processes, joined, launched, own_device
 from mmeb.runtime.signals import StoppedError, listening
 
 TASKS = "VOC2007,HatefulMemes,MSCOCO_t2i"
@@ -169,6 +169,21 @@ def test_processes_with_other_data_are_told_apart(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / f"{rank}.png")
     first, second = forked(2, lambda rank: evaluate(HashModel(dim=8 + rank), "VOC2007", "demo", tmp_path / "out"))
     assert "do not agree on what is run" in str(first) == str(second)
+
+
+def test_the_launcher_s_environment_says_which_gpu_is_whose(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "RANK": 7,
+        "WORLD_SIZE": 8,
+        "LOCAL_RANK": 3,
+        "LOCAL_WORLD_SIZE": 4,
+        "MASTER_ADDR": "x",
+        "MASTER_PORT": 1,
+    }
+    assert own_device(launched(), "cuda") == "cuda"
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    assert (own_device(launched(), "cuda"), own_device(launched(), "cpu")) == ("cuda:3", "cpu")
 
 
 def test_each_process_of_a_machine_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from mmeb.models.loading import load_model
 from mmeb.training.card import model_card
 from mmeb.training.recipe import LoraSettings, Recipe, RunSettings, find_recipe
 from mmeb.training.run import prepare, run
-from mmeb.training.start import process_device, start_model
+from mmeb.training.start import start_model
 
 CKPT = GOLDEN / "ckpt"
 ITEMS = [probes()[name] for name in ("text circle", "image rgb", "image palette", "both")]
@@ -298,12 +298,6 @@ def test_a_folder_with_a_model_is_refused_before_anything_is_loaded(trained: Pat
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(MmebError, match="another --output"):
         run(Recipe("clip", model="no/such"), settings(tmp_path), data="nowhere")
-
-
-def test_each_process_takes_the_gpu_of_its_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert process_device() == ("cuda:0" if torch.cuda.is_available() else "cpu")
-    monkeypatch.setenv("LOCAL_RANK", "3")
-    assert (process_device("cuda"), process_device("cpu")) == ("cuda:3", "cpu")
 
 
 @pytest.mark.parametrize(
