@@ -53,7 +53,9 @@ Text = Annotated[str, Before(lambda value: str(value) if isinstance(value, int |
 
 Names = Annotated[
     tuple[str, ...],
-    Before(lambda value: [part.strip() for part in value.split(",")] if isinstance(value, str) else value),
+    Before(
+        lambda value: [name for part in value.split(",") if (name := part.strip())] if isinstance(value, str) else value
+    ),
 ]
 """A list of names, also written `a,b`."""
 

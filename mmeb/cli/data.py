@@ -230,7 +230,10 @@ def demo_command(output: Path, seed: int) -> None:
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise MmebError(f"{output} is there already and not an empty folder: choose another --output.")
-    write_demo(output, seed=seed)
+    try:
+        write_demo(output, seed=seed)
+    except OSError as error:
+        raise MmebError(f"The demo can't be written to {output}: {error.strerror or error}.") from None
     click.echo(f"The demo is in {output}. Use it with --data {output}.")
 
 

@@ -170,7 +170,8 @@ class NamedRecipe:
         shown = _SETTING.sub(setting, self.text)
         named = yaml.safe_load(self.text)
         others = {name: value for name, value in current.items() if name not in named}
-        return shown + (f"\n# All other settings.\n{_dump(others)}" if others else "")
+        shown += f"\n# All other settings.\n{_dump(others)}" if others else ""
+        return shown if _is(recipe, shown) else _dump(current)  # quoted names and `{...}` can't be changed in place
 
 
 def recipe_names() -> list[str]:
@@ -212,8 +213,17 @@ def _read(path: Path) -> NamedRecipe:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise MmebError(f"{path} can't be read as YAML: {' '.join(str(error).split())}.") from None
     for former, current in _FORMER_NAMES.items():
+        if isinstance(content, Mapping) and {former, current} <= content.keys():
+            raise MmebError(f"{path}: {former} is the former name of {current}: leave one of them out.")
         text = re.sub(rf"^{former}:", f"{current}:", text, flags=re.MULTILINE)
     return NamedRecipe(path.stem, from_mapping(content, str(path)), text)
+
+
+def _is(recipe: Recipe, text: str) -> bool:
+    try:
+        return from_mapping(yaml.safe_load(text)) == recipe
+    except (yaml.YAMLError, MmebError):
+        return False
 
 
 def from_mapping(content: Any, where: str = "The recipe") -> Recipe:

@@ -102,6 +102,12 @@ def test_the_demo_is_written_and_verified(tmp_path: Path) -> None:
     assert (again.code, "is there already" in again.err) == (2, True)
 
 
+def test_a_demo_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = data("demo", "--output", tmp_path / "file" / "demo")
+    assert (done.code, "Not a directory" in done.err, "Traceback" in done.err) == (2, True, False)
+
+
 def test_the_help_imports_neither_torch_nor_the_hub() -> None:
     script = "import sys, mmeb.cli.data; print([name for name in sys.modules if name in ('torch', 'huggingface_hub')])"
     assert python("-c", script).out == "[]\n"

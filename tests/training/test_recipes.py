@@ -124,6 +124,21 @@ def test_what_is_changed_is_shown_without_the_source_of_what_it_was() -> None:
     assert {"batch_size: 64", "symmetric: true"} <= set(shown.splitlines())
 
 
+@pytest.mark.parametrize("text", ["{adapter: demo, steps: 5}", '"adapter": demo\n"steps": 5\n'])
+def test_what_is_changed_is_shown_however_the_file_is_written(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    named = find_recipe(tmp_path / "recipe.yaml")
+    recipe = replace(named.recipe, steps=7)
+    (tmp_path / "again.yaml").write_text(named.show(recipe))
+    assert find_recipe(tmp_path / "again.yaml").recipe == recipe
+
+
+def test_a_setting_under_both_its_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("adapter: demo\nsub_batch_size: 4\nmicro_batch_size: 8\n")
+    with pytest.raises(MmebError, match="sub_batch_size is the former name of micro_batch_size"):
+        find_recipe(tmp_path / "recipe.yaml")
+
+
 def test_settings_under_their_former_names_are_read(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("adapter: clip\nsub_batch_size: 4\n")
     named = find_recipe(tmp_path / "recipe.yaml")
@@ -160,6 +175,7 @@ def test_what_yaml_leaves_as_text_is_read_as_what_it_means() -> None:
         ({"adapter": "demo", "limit": 0}, "limit must be 1 or more"),
         ({"adapter": "demo", "batches": "interleaved", "batch_size": 100, "interleave": 64}, "must be a multiple"),
         ({"adapter": "demo", "lora": {"targets": []}}, "A LoRA needs targets"),
+        ({"adapter": "demo", "lora": {"targets": ""}}, "A LoRA needs targets"),
         ({"adapter": "demo", "lora": {"targets": "a", "rank": 0}}, "rank must be 1 or more"),
         ({"adapter": "demo", "lora": {"targets": "a", "dropout": 1}}, "dropout must be from 0 to below 1"),
     ],
