@@ -66,7 +66,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """Say in one sentence why the system refuses to write `path`; safetensors says it in an error of its own."""
+    """Say in one sentence why the system refuses to write `path`; safetensors raises another exception for it."""
     try:
         yield
     except OSError as error:

@@ -33,16 +33,7 @@ import click
 @click.option("--junit", "junit_path", type=click.Path(path_type=Path), help="Write the verdict as JUnit XML.")
 @click.option("--github", is_flag=True, help="Print annotations for GitHub's workflows.")
 @click.option("--update", is_flag=True, help="Make RUN the new baseline instead of checking it.")
-def command(
-    run: Path,
-    baseline: Path,
-    tolerance: float,
-    task_tolerance: float,
-    alpha: float,
-    junit_path: Path | None,
-    github: bool,
-    update: bool,
-) -> None:
+def command(run: Path, baseline: Path, junit_path: Path | None, github: bool, update: bool, **rule: float) -> None:
     """Guard a run's scores against a baseline.
 
     Exit code 0: no loss beyond the noise of repeated runs; 1: scores fell; 2: the two can't be compared.
@@ -56,7 +47,7 @@ def command(
         click.echo(f"{baseline} holds the scores of {run} now.")
         return
     against, checked = load_sides([baseline, run])
-    verdict = check(against, checked, Rule(tolerance, task_tolerance, alpha))
+    verdict = check(against, checked, Rule(**rule))
     if junit_path is not None:
         write_text(junit_path, junit(verdict))
     if github:

@@ -97,11 +97,14 @@ def submit(
     if public:
         content["metrics"] = _with_absent(content["metrics"])
     write_submission(path, content, ranks)
-    return Submission(path, ranks_path(path) if ranks else None, tuple(_notes(custom, ranks.keys(), tasks.keys())))
+    notes = [f"custom task, left out: {name}" for name in custom]
+    if unranked := len(tasks.keys() - ranks.keys()):
+        notes.append(f"{unranked} tasks have no per-query ranks: the row will be self-reported, not verified")
+    return Submission(path, ranks_path(path) if ranks else None, tuple(notes))
 
 
 def _metadata(measured: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The public leaderboard's keys first and in its order; those that nobody knows are left out."""
+    """The public leaderboard's keys first and in its order; empty ones are left out."""
     known = {"data_source": "Self-Reported", **measured, **{k: v for k, v in stated.items() if v is not None}}
     ordered = [*_PUBLIC_METADATA, *(key for key in known if key not in _PUBLIC_METADATA)]
     return {key: known[key] for key in ordered if known.get(key) is not None}
@@ -120,11 +123,3 @@ def _check_free(path: Path, name: str, force: bool) -> None:
 def _with_absent(metrics: Mapping[str, Any]) -> dict[str, Any]:
     image = {task.name: metrics[IMAGE_PART].get(task.name, "FILE_N/A") for task in TASKS}
     return {IMAGE_PART: image, **{part: dict.fromkeys(names, "DIR_N/A") for part, names in _OTHER_PARTS.items()}}
-
-
-def _notes(custom: list[str], ranked: Any, tasks: Any) -> list[str]:
-    notes = [f"custom task, left out: {name}" for name in custom]
-    unranked = [name for name in tasks if name not in ranked]
-    if unranked:
-        notes.append(f"{len(unranked)} tasks have no per-query ranks: the row will be self-reported, not verified")
-    return notes
