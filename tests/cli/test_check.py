@@ -1,6 +1,7 @@
 """`mmeb check`: what passes, what fails, what is refused, and how it says so."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from support.command import mmeb
 from support.runs import NAMES, Hits, flipped, hits_of, ranks_of, result, write_run
 
+from mmeb.cli.check import command
 from mmeb.compare.check import Rule, check, github_annotations
 from mmeb.compare.sides import Side
 
@@ -34,6 +36,11 @@ def rerun(hits: Hits, rng: np.random.Generator, lost_more: int = 0) -> dict[str,
 
 def varied_hits(rng: np.random.Generator) -> dict[str, NDArray[np.bool_]]:
     return {name: rng.random(1000) < rate for name, rate in zip(NAMES, rng.uniform(0.05, 0.95, 36), strict=True)}
+
+
+def test_the_options_have_the_defaults_of_the_rule() -> None:
+    defaults = {option.name: option.default for option in command.params}
+    assert defaults.items() >= asdict(Rule()).items()
 
 
 def test_the_noise_of_repeated_runs_passes() -> None:
