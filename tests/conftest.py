@@ -19,12 +19,10 @@ def complete_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("complete") / "run")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Under `--dist loadgroup` a file's tests run in one process, so that its fixtures are made once.
 
     The benchmarks take longest and share nothing: each goes to the process that is free.
     """
-    for item in items:
-        if item.path.name != "test_benchmarks.py":
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    if item.path.name != "test_benchmarks.py":
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
