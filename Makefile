@@ -33,7 +33,7 @@ check: install
 	$(BIN)/mmeb check $(DEMO) --baseline leaderboard/demo-baseline.json
 
 test: lint types check install
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

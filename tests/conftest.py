@@ -17,12 +17,3 @@ from support.runs import write_run
 def complete_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run folder of the model `tiny`, all 36 tasks with per-query ranks; not to be changed."""
     return write_run(tmp_path_factory.mktemp("complete") / "run")
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Under `--dist loadgroup` a file's tests run in one process, so that its fixtures are made once.
-
-    The benchmarks take longest and share nothing: each goes to the process that is free.
-    """
-    if item.path.name != "test_benchmarks.py":
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
