@@ -49,7 +49,7 @@ def load_model(
     """
     entry = find_entry(name, adapter)
     entry = replace(entry, revision=revision or entry.revision)
-    target = _device(device, device_map)
+    target = find_device(device, device_map)
     number = _dtype(dtype, target)
     base = (options or {}).get("base", entry.options.get("base"))
     if not entry.adapter:
@@ -95,8 +95,8 @@ def _guess_adapter(checkpoint: Checkpoint) -> str:
     return ADAPTER_BY_MODEL_TYPE[model_type]
 
 
-def _device(device: str | None, device_map: str | None) -> torch.device | str:
-    """The device, or "auto" for all of them."""
+def find_device(device: str | None, device_map: str | None = None) -> torch.device | str:
+    """The device, or "auto" for all of them. Raises MmebError for one that is not there."""
     if device_map is not None:
         if device_map != "auto":
             raise MmebError(f"--device-map can be auto, not {device_map!r}.")

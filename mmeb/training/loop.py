@@ -1,6 +1,5 @@
 """The training loop, on accelerate."""
 
-import json
 import math
 import time
 import warnings
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from mmeb.data.train.dataset import TrainSubset
 from mmeb.errors import MmebError
+from mmeb.files import read_json
 from mmeb.models.base import EmbeddingModel
 from mmeb.runtime.processes import Processes, joined
 from mmeb.runtime.signals import StoppedError, listening
@@ -169,14 +169,14 @@ def make_accelerator(model: EmbeddingModel, recipe: Recipe, settings: RunSetting
 
 def _fsdp_plugin(path: Path) -> FullyShardedDataParallelPlugin:
     """From a JSON file with the plugin's arguments, or with the names that transformers' `fsdp_config` has for them."""
-    content = {name.removeprefix("fsdp_"): value for name, value in json.loads(path.read_text("utf-8")).items()}
+    content = {name.removeprefix("fsdp_"): value for name, value in read_json(path).items()}
     names = {"version": "fsdp_version", "transformer_layer_cls_to_wrap": "transformer_cls_names_to_wrap"}
     defaults = {"fsdp_version": 2, "auto_wrap_policy": "transformer_based_wrap", "cpu_ram_efficient_loading": False}
     return FullyShardedDataParallelPlugin(**defaults | {names.get(name, name): each for name, each in content.items()})
 
 
 def _deepspeed_plugin(path: Path, recipe: Recipe) -> DeepSpeedPlugin:
-    plugin = DeepSpeedPlugin(hf_ds_config=str(path), gradient_clipping=recipe.max_grad_norm)
+    plugin = DeepSpeedPlugin(hf_ds_config=read_json(path), gradient_clipping=recipe.max_grad_norm)
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch_size  # required; it has no effect
     return plugin
 

@@ -14,7 +14,7 @@ from mmeb.errors import MmebError
 from mmeb.models.adapters.demo import DemoConfig, DemoModel
 from mmeb.models.base import EmbeddingModel
 from mmeb.models.checkpoints import lora
-from mmeb.models.loading import load_model
+from mmeb.models.loading import find_device, load_model
 from mmeb.models.registry import adapter_class
 from mmeb.runtime.processes import launched, own_device
 from mmeb.training.recipe import LoraSettings, Recipe, find_recipe, recipe_names
@@ -47,8 +47,7 @@ def start_model(
     adapter that can't be trained, or not with a LoRA, for targets that match nothing, and for what can't be loaded.
     """
     check_adapter(recipe)
-    device = own_device(launched(), device) or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = _load(recipe, device, offline, meta=not weights)
+    model = _load(recipe, str(find_device(own_device(launched(), device))), offline, meta=not weights)
     module = model.module
     if any(isinstance(part, _BATCH_NORMS) for part in module.modules()):
         raise MmebError(

@@ -132,7 +132,9 @@ def test_scores_are_taken_in_evaluation_mode_while_training_and_logged(tmp_path:
     ("settings", "message"),
     [
         ({"report_to": ("nowhere",)}, "nowhere"),
-        ({"fsdp": Path("nowhere.json")}, "No such file or directory: 'nowhere.json'"),
+        ({"fsdp": Path("nowhere.json")}, "nowhere.json can't be read: No such file or directory"),
+        ({"fsdp": Path(__file__)}, "not valid JSON"),
+        ({"deepspeed": Path("nowhere.json")}, "nowhere.json can't be read: No such file or directory"),
         ({"save_every": 0}, "--save-every must be 1 or more, not 0"),
         ({"workers": -1}, "--workers must be 0 or more, not -1"),
     ],
@@ -141,6 +143,14 @@ def test_settings_that_cannot_be_followed_are_refused(settings: Any, message: st
     with pytest.raises(MmebError, match=message):
         run(tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("setting", ["fsdp", "deepspeed"])
+def test_a_configuration_that_is_no_json_object_is_refused(setting: str, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    settings: dict[str, Any] = {setting: tmp_path / "list.json"}
+    with pytest.raises(MmebError, match="must hold a JSON object"):
+        run(tmp_path / "run", **settings)
 
 
 def test_one_process_has_nobody_to_share_a_model_with(tmp_path: Path) -> None:

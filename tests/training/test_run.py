@@ -315,3 +315,9 @@ def test_what_would_fail_in_the_middle_of_a_run_is_said_before_it(
     with pytest.raises(MmebError, match=message):
         run(recipe, settings(tmp_path / "model", **changes), data="demo")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(MmebError, match="There is no cuda here"):
+        start_model(Recipe("demo"), device="cuda")
